@@ -1,0 +1,224 @@
+"""Guest calls: the unchecked path of wasmtime's C API, made safe.
+
+What unchecked leaves to the caller, and where it's done here: argument count, types and ranges (`struct` packs what fits
+and refuses the rest, and only then is the reason looked for), one values array per export but another for nested calls
+(guest to host to the same export), a trap cell that is read and cleared for every call, errors and traps deleted,
+references rooted while in flight, and a host function's exception re-raised from where its own store kept it
+(wasmtime-py keeps the last one in a variable of the process).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import struct
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from replicate.binary import ValType
+from replicate.errors import ArgumentTypeError, ArityError, HostResultError
+from replicate.values import FuncRef, bits_to_value, check_bits, explain_arguments
+
+from . import _capi
+from .faults import engine_error, trap_error
+from .shapes import Shape, decode_bits, encode_bits
+
+if TYPE_CHECKING:
+    from .cell import Cell
+    from .instance import WasmtimeInstance
+
+__all__ = ["bind_function", "call_with_bits", "from_slot", "to_slot"]
+
+_SINGLE = {"i32": "i", "i64": "q", "f32": "f", "f64": "d"}
+_invoke = _capi.func_call_unchecked
+
+
+def bind_function(instance: WasmtimeInstance, name: str, shape: Shape, function: Any) -> Callable[..., Any]:
+    """Give a callable for the native function whose ``wasmtime_func_t`` lies in the buffer `function`."""
+    cell = instance.cell
+    enter, leave, check_reentry = cell.gate.enter, cell.gate.leave, cell.check_reentry
+    where = ctypes.addressof(function)
+
+    def general(args: tuple[Any, ...]) -> Any:
+        bits = explain_arguments(name, shape.type, args)
+        slots = _run(instance, cell, shape, where, bits)
+        return _results(instance, shape, slots, bits_to_value)
+
+    if not shape.plain:
+
+        def call(*args: Any) -> Any:
+            if not enter(False):
+                check_reentry()
+                return general(args)
+            try:
+                return general(args)
+            finally:
+                leave()
+
+        return call
+
+    raw = bytearray(max(shape.size, 16))
+    values = ctypes.addressof((ctypes.c_char * len(raw)).from_buffer(raw))
+    count, context = shape.count, cell.context
+    trap_cell = bytearray(8)
+    trap_at = ctypes.addressof((ctypes.c_char * 8).from_buffer(trap_cell))
+    trapped = memoryview(trap_cell).cast("Q")
+    pack, unpack, kinds = shape.pack, shape.unpack_results, shape.type.results
+    single = _view(raw, _SINGLE[kinds[0].text]) if len(kinds) == 1 else None
+
+    def call_plain(*args: Any) -> Any:
+        if not enter(False):
+            check_reentry()
+            return general(args)
+        try:
+            try:
+                pack(raw, 0, *args)
+            except (struct.error, OverflowError, TypeError):
+                _pack_slowly(raw, name, shape, args)
+            error = _invoke(context, where, values, count, trap_at)
+            if error is not None or trapped[0]:
+                address = trapped[0]
+                trapped[0] = 0
+                raise _fault(cell, error, address)
+            if single is not None:
+                return single[0]
+            if kinds:
+                return unpack(raw)
+            return None
+        finally:
+            leave()
+
+    # The address stays good for as long as the callable: the buffer that holds the function goes with it.
+    call_plain.__dict__["function"] = function
+    return call_plain
+
+
+def _view(raw: bytearray, layout: Any) -> memoryview:
+    return memoryview(raw).cast(layout)
+
+
+def _pack_slowly(raw: bytearray, name: str, shape: Shape, args: tuple[Any, ...]) -> None:
+    for position, bits in enumerate(explain_arguments(name, shape.type, args)):
+        raw[16 * position : 16 * position + 16] = encode_bits(bits)
+
+
+def _fault(cell: Cell, error: int | None, trap: int) -> BaseException:
+    """Give the exception for a call that failed: a host function's own, else the trap or error."""
+    pending, cell.pending = cell.pending, None
+    fault: BaseException = trap_error(trap) if trap else engine_error(error or 0)
+    return fault if pending is None else pending
+
+
+def _run(instance: WasmtimeInstance, cell: Cell, shape: Shape, where: int, values: Sequence[Any]) -> bytes:
+    """Call with an array of its own: `values` are number bit patterns and Python references, slots come back."""
+    roots: list[Any] = []
+    try:
+        slots = b"".join(
+            to_slot(instance, value, kind, roots, what=f"argument {position}")
+            for position, (value, kind) in enumerate(zip(values, shape.type.params, strict=True), 1)
+        )
+        array = ctypes.create_string_buffer(slots, max(shape.size, 16))
+        trap = ctypes.c_void_p()
+        error = _invoke(cell.context, where, ctypes.addressof(array), shape.count, ctypes.addressof(trap))
+        if error is not None or trap.value:
+            raise _fault(cell, error, trap.value or 0)
+        return array.raw
+    finally:
+        for root in roots:
+            _capi.val_unroot(ctypes.addressof(root))
+
+
+def _results(instance: WasmtimeInstance, shape: Shape, slots: bytes, number: Callable[[int, ValType], Any]) -> Any:
+    kinds = shape.type.results
+    values = tuple(
+        number(decode_bits(slots[16 * position :], kind), kind)
+        if kind.is_number
+        else from_slot(instance, slots[16 * position : 16 * position + 16], kind)
+        for position, kind in enumerate(kinds)
+    )
+    if len(values) == 1:
+        return values[0]
+    return values or None
+
+
+def call_with_bits(instance: WasmtimeInstance, name: str, shape: Shape, function: Any, bits: tuple[Any, ...]) -> Any:
+    """Call with numbers as unsigned bit patterns, both ways."""
+    kinds = shape.type.params
+    if len(bits) != len(kinds):
+        raise ArityError(f"{name!r} takes {len(kinds)} argument(s) {shape.type}, and got {len(bits)}")
+    values = [
+        check_bits(value, kind, what=f"argument {position} of {name!r}") if kind.is_number else value
+        for position, (value, kind) in enumerate(zip(bits, kinds, strict=True), 1)
+    ]
+    cell = instance.cell
+    entered = cell.gate.enter(False)
+    if not entered:
+        cell.check_reentry()
+    try:
+        slots = _run(instance, cell, shape, ctypes.addressof(function), values)
+        return _results(instance, shape, slots, lambda pattern, _kind: pattern)
+    finally:
+        if entered:
+            cell.gate.leave()
+
+
+# -- references --------------------------------------------------------------------------------------------------------
+
+
+def to_slot(instance: WasmtimeInstance, value: Any, kind: ValType, roots: list[Any], *, what: str) -> bytes:
+    """Lay one value into a 16-byte slot; references that need it are rooted and appended to `roots`."""
+    if kind.is_number:
+        return encode_bits(value)
+    if value is None:
+        if not kind.is_nullable:
+            raise ArgumentTypeError(f"{what} can't be null: its type is {kind}")
+        return bytes(16)
+    if kind.is_func:
+        function = native_function(instance, value, what=what)
+        return encode_bits(_capi.func_to_raw(instance.cell.context, ctypes.addressof(function)) or 0)
+    if kind.is_extern:
+        value_t = _capi.Value()
+        value_t[0] = _capi.EXTERNREF
+        ref = ctypes.addressof(value_t) + 8
+        instance.cell.root(value, ref)
+        roots.append(value_t)
+        return encode_bits(_capi.externref_to_raw(instance.cell.context, ref))
+    raise ArgumentTypeError(
+        f"{what} has type {kind}; only None can be given for it, garbage-collected values stay inside"
+    )
+
+
+def native_function(instance: WasmtimeInstance, value: Any, *, what: str) -> Any:
+    """Give the native function behind a `FuncRef` of this instance."""
+    if not isinstance(value, FuncRef):
+        raise ArgumentTypeError(f"{what} must be a FuncRef or None, not {type(value).__name__}")
+    native: Any = value.native()
+    owner, function = native
+    if owner is not instance.cell:
+        raise ArgumentTypeError(
+            f"{what} is a function of another instance; only this instance's own can be stored in it"
+        )
+    return function
+
+
+def from_slot(instance: WasmtimeInstance, slot: bytes, kind: ValType) -> Any:
+    """Read a reference from a slot."""
+    raw = int.from_bytes(slot[:8], "little")
+    if kind.is_func:
+        if raw == 0:
+            return None
+        function = ctypes.create_string_buffer(16)
+        _capi.func_from_raw(instance.cell.context, raw, ctypes.addressof(function))
+        return instance.make_funcref(function, raw)
+    raw &= 0xFFFFFFFF
+    if raw == 0:
+        return None
+    if kind.is_extern:
+        ref = _capi.Value()
+        ref[0] = _capi.EXTERNREF
+        at = ctypes.addressof(ref) + 8
+        _capi.externref_from_raw(instance.cell.context, raw, at)
+        try:
+            return instance.cell.object_of(at)
+        finally:
+            _capi.val_unroot(ctypes.addressof(ref))
+    raise HostResultError(f"the guest gave a live {kind}, which can't leave it: garbage-collected values stay inside")

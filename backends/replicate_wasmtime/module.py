@@ -1,0 +1,119 @@
+"""A module compiled by wasmtime, and what its instances share: native types and value layouts."""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+from typing import TYPE_CHECKING, Any
+
+import wasmtime
+
+from replicate.binary import FuncType, Prepared
+from replicate.errors import MissingExportError, UnsupportedError
+from replicate.interfaces import Module
+from replicate.linking import Linkage, LinkedMemory, LinkedTable
+
+from .instance import WasmtimeInstance
+from .shapes import Shape
+
+if TYPE_CHECKING:
+    from .engine import WasmtimeEngine
+
+__all__ = ["WasmtimeModule"]
+
+
+class WasmtimeModule(Module):
+    """Be one module compiled by wasmtime."""
+
+    engine: WasmtimeEngine
+
+    def __init__(self, engine: WasmtimeEngine, prepared: Prepared, native: wasmtime.Module) -> None:
+        super().__init__(engine, prepared)
+        self.native = native
+        self._lock = threading.Lock()
+        self._shapes: dict[FuncType, Shape] = {}
+        self._declared_imports: list[wasmtime.ImportType] | None = None
+        self._native_imports: dict[tuple[int, object], Any] = {}
+        info = prepared.info
+        self._functions = {export.name: export.index for export in info.exports if export.kind == "func"}
+        self._functions.update((slot.export, slot.index) for slot in prepared.plan.functions)
+        self._function_exports = {slot.index: slot.export for slot in prepared.plan.functions}
+        self._globals = {export.index: export.name for export in info.exports if export.kind == "global"}
+        self._globals.update((slot.index, slot.export) for slot in prepared.plan.globals)
+        self._tables = {export.index: export.name for export in info.exports if export.kind == "table"}
+        self._tables.update((slot.index, slot.export) for slot in prepared.plan.tables)
+        self._helpers = {name for slot in prepared.plan.segments for name in (slot.probe, slot.drop)}
+        if prepared.plan.start is not None:
+            self._helpers.add(prepared.plan.start)
+
+    def create(self, linkage: Linkage) -> WasmtimeInstance:
+        return WasmtimeInstance(self, linkage)
+
+    def shape(self, kind: FuncType) -> Shape:
+        """Give the layout of a function type's values."""
+        shape = self._shapes.get(kind)
+        if shape is None:
+            shape = self._shapes[kind] = Shape(kind)
+        return shape
+
+    def export_shape(self, name: str) -> Shape:
+        """Give the layout for an exported function, or raise `MissingExportError`."""
+        index = self._functions.get(name)
+        if index is not None:
+            return self.shape(self.info.function_type(index))
+        if name in self._helpers:
+            return self.shape(FuncType((), ()))
+        known = ", ".join(sorted(export.name for export in self.info.exports if export.kind == "func")) or "none"
+        raise MissingExportError(f"the module exports no function {name!r}; it exports {known:.1000}")
+
+    def global_export(self, index: int) -> str:
+        """Name an export of a global, or raise `MissingExportError` for a constant that the module keeps to itself."""
+        name = self._globals.get(index)
+        if name is None:
+            raise MissingExportError(
+                f"global {index} is a constant that the module doesn't export, so no host can read it"
+            )
+        return name
+
+    def table_export(self, index: int) -> str:
+        """Name an export of a table, or raise `MissingExportError` for one of collected objects that isn't exported."""
+        name = self._tables.get(index)
+        if name is None:
+            raise MissingExportError(
+                f"table {index} holds garbage-collected objects and isn't exported: no host can read it"
+            )
+        return name
+
+    def function_export(self, index: int) -> str:
+        """Name an export of a function that references can be made to."""
+        return self._function_exports[index]
+
+    def native_import(self, position: int, linked: object) -> int:
+        """Give the address of the native type of an import, with the limits that were linked."""
+        key = (position, linked.type if isinstance(linked, (LinkedMemory, LinkedTable)) else None)
+        with self._lock:
+            native = self._native_imports.get(key)
+            if native is None:
+                native = self._native_imports[key] = self._make_native_import(position, linked)
+        return ctypes.cast(native.ptr(), ctypes.c_void_p).value or 0
+
+    def _make_native_import(self, position: int, linked: object) -> Any:
+        declared = self.info.imports[position].type
+        if isinstance(linked, LinkedMemory) and linked.type != declared:
+            memory = linked.type
+            limits = wasmtime.Limits(memory.minimum, memory.maximum)
+            return wasmtime.MemoryType(limits, memory.is_64, memory.shared, memory.page_size.bit_length() - 1)
+        if isinstance(linked, LinkedTable) and linked.type != declared:
+            table = linked.type
+            plain = {"funcref": wasmtime.ValType.funcref, "externref": wasmtime.ValType.externref}.get(
+                table.element.text
+            )
+            if plain is None or table.is_64:
+                raise UnsupportedError(
+                    f"import {linked.name}: wasmtime can't make a {table}; leave it out of the imports"
+                )
+            return wasmtime.TableType(plain(), wasmtime.Limits(table.minimum, table.maximum))
+        if self._declared_imports is None:
+            self._declared_imports = list(self.native.imports)
+        # Reading anything from the type of a v128 global aborts the process: only its address is used.
+        return self._declared_imports[position].type

@@ -1,0 +1,454 @@
+"""The same pool for asyncio: waiting never blocks the event loop, guests run in worker threads."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, TypeVar
+
+from replicate.adapter import Adapter, ResetRule
+from replicate.core import PoolCore, Waiter
+from replicate.errors import PoolClosedError, PoolTimeoutError
+from replicate.handles import Guest
+from replicate.imports import Imports
+from replicate.interfaces import Engine
+from replicate.pool_state import Slot
+from replicate.snapshot import Snapshot
+from replicate.stats import PoolStats
+
+__all__ = ["AsyncGuest", "AsyncPool"]
+
+T = TypeVar("T")
+_MAX_THREADS = 1024
+
+
+class _TaskWaiter(Waiter):
+    """Be woken through the event loop; replicas are handed to it directly, since a task can't come back for one cheaply."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(direct=True)
+        self._loop = loop
+        self._woken = asyncio.Event()
+
+    def wake(self) -> None:
+        try:
+            self._loop.call_soon_threadsafe(self._woken.set)
+        except RuntimeError:
+            # The loop was closed with this task still waiting: there's nobody left to tell.
+            pass
+
+    async def wait(self) -> None:
+        """Wait until woken."""
+        await self._woken.wait()
+        self._woken.clear()
+
+
+class AsyncGuest:
+    """Be the handle on one instance for the length of one transaction of an `AsyncPool`.
+
+    `call` is awaited: the guest runs in a worker thread. What only looks (memory, globals, state) is immediate and is
+    that of `Guest`. Hazard: one call at a time; a second one meanwhile raises `ConcurrentUseError`.
+    """
+
+    __slots__ = ("_guest", "_run")
+
+    def __init__(self, guest: Guest, run: Callable[..., Awaitable[Any]]) -> None:
+        self._guest = guest
+        self._run = run
+
+    async def call(self, name: str, *args: Any) -> Any:
+        """Call the exported function `name` in a worker thread; see `Guest.call`."""
+        return await self._run(self._guest.call, name, *args)
+
+    async def call_bits(self, name: str, *bits: Any) -> Any:
+        """Call `name` with numbers given, and returned, as unsigned bit patterns."""
+        return await self._run(self._guest.call_bits, name, *bits)
+
+    def __getattr__(self, name: str) -> Any:
+        if name in ("memory", "memories", "globals", "tables", "state", "local", "is_alive"):
+            return getattr(self._guest, name)
+        raise AttributeError(f"AsyncGuest has no attribute {name!r}")
+
+    def __repr__(self) -> str:
+        return f"<Async {self._guest!r}>"
+
+
+class AsyncPool:
+    """Be `replicate.Pool` for asyncio.
+
+    ::
+
+        async with AsyncPool.open("kv.wasm", replicas=4) as pool:
+            await pool.write(lambda guest: guest.call("put", 1, 42))
+            await pool.read(lambda guest: guest.call("get", 1))  # 42
+
+    The callables given to `read` and `write` are plain functions and run whole in a worker thread; the context managers
+    give an `AsyncGuest` whose calls are awaited one by one. All promises of `Pool` hold, between tasks as between threads.
+
+    A task that is cancelled while its guest runs returns at once; the guest runs to its end in its thread, a read's replica
+    is then reset, and a write is rolled back.
+    """
+
+    def __init__(self, core: PoolCore) -> None:
+        self._core = core
+        self._threads = ThreadPoolExecutor(_MAX_THREADS, thread_name_prefix=f"replicate-{core.name}")
+
+    @classmethod
+    def open(
+        cls,
+        source: bytes | str | Path | Adapter,
+        *,
+        engine: str | Engine = "wasmtime",
+        replicas: int | None = None,
+        imports: Imports | None = None,
+        init: Callable[[Guest], Any] | None = None,
+        run_start: bool = False,
+        reset: ResetRule | None = None,
+        name: str | None = None,
+    ) -> _Opening:
+        """Open a pool: ``async with AsyncPool.open(...) as pool`` or ``pool = await AsyncPool.open(...)``.
+
+        The arguments are those of `Pool.open`. The module is compiled in a worker thread.
+        """
+        return _Opening(
+            partial(
+                PoolCore,
+                source,
+                engine=engine,
+                replicas=replicas,
+                imports=imports,
+                init=init,
+                run_start=run_start,
+                reset=reset,
+                name=name,
+            )
+        )
+
+    # -- transactions --------------------------------------------------------------------------------------------------
+
+    async def read(self, fn: Callable[[Guest], T], *, timeout: float | None = None) -> T:
+        """Call ``fn(guest)`` on a replica in a worker thread; see `Pool.read`."""
+        core = self._core
+        owner = core.enter()
+        try:
+            slot = await self._take_replica(timeout)
+            return await self._job(partial(self._read, slot, fn), undo=partial(core.event, core.state.give_back, slot))
+        finally:
+            core.leave(owner)
+
+    def _read(self, slot: Slot, fn: Callable[[Guest], T]) -> T:
+        core = self._core
+        guest = core.start_read(slot)
+        failed = True
+        owner = core.enter_thread()
+        try:
+            result = fn(guest)
+            failed = False
+            return result
+        finally:
+            core.leave(owner)
+            core.end_read(slot, failed=failed)
+
+    async def write(self, fn: Callable[[Guest], T], *, timeout: float | None = None) -> T:
+        """Call ``fn(guest)`` on the leader in a worker thread and commit; see `Pool.write`."""
+        core = self._core
+        owner = core.enter()
+        cancelled = threading.Event()
+        try:
+            await self._take_leader(timeout)
+            try:
+                return await self._job(partial(self._write, fn, cancelled), undo=core.end_write)
+            except asyncio.CancelledError:
+                cancelled.set()
+                raise
+        finally:
+            core.leave(owner)
+
+    def _write(self, fn: Callable[[Guest], T], cancelled: threading.Event) -> T:
+        core = self._core
+        owner = core.enter_thread()
+        try:
+            try:
+                result = fn(core.start_write())
+                if cancelled.is_set():
+                    raise asyncio.CancelledError
+            except BaseException:
+                core.roll_back()
+                raise
+            core.commit()
+            return result
+        finally:
+            core.leave(owner)
+            core.end_write()
+
+    def reading(self, *, timeout: float | None = None) -> _AsyncReading:
+        """Open a read as an async context manager; see `read`."""
+        return _AsyncReading(self, timeout)
+
+    def writing(self, *, timeout: float | None = None) -> _AsyncWriting:
+        """Open a write as an async context manager: commit on leaving, roll back on an exception or cancellation."""
+        return _AsyncWriting(self, timeout)
+
+    # -- the rest ------------------------------------------------------------------------------------------------------
+
+    @property
+    def name(self) -> str:
+        """The name that messages and statistics use."""
+        return self._core.name
+
+    @property
+    def version(self) -> int:
+        """The number of commits so far."""
+        return self._core.state.version
+
+    @property
+    def replicas(self) -> int:
+        """The number of replicas the pool keeps."""
+        return self._core.state.size
+
+    def resize(self, replicas: int) -> None:
+        """Keep that many replicas from now on."""
+        self._core.resize(replicas)
+
+    def stats(self) -> PoolStats:
+        """Give what the pool has done and what it costs."""
+        return self._core.stats()
+
+    async def snapshot(self) -> Snapshot:
+        """Copy the newest committed state out as a portable value."""
+        core = self._core
+        core.check_usable()
+        waiter = _TaskWaiter(asyncio.get_running_loop())
+        if not core.event(core.state.share_wanted, waiter):
+            await self._await(waiter, None, "the committed state", core.state.share_done)
+        return await self._job(self._snapshot, undo=partial(core.event, core.state.share_done))
+
+    def _snapshot(self) -> Snapshot:
+        try:
+            return self._core.snapshot()
+        finally:
+            self._core.event(self._core.state.share_done)
+
+    async def close(self) -> None:
+        """Refuse new transactions and free the guests; see `Pool.close`. Waits for worker threads that are busy."""
+        self._core.close()
+        await asyncio.get_running_loop().run_in_executor(None, self._threads.shutdown)
+
+    def __repr__(self) -> str:
+        core = self._core
+        if core.state.closed:
+            return f"<AsyncPool {core.name!r}, closed>"
+        return f"<AsyncPool {core.name!r} version={core.state.version} {core.situation()}>"
+
+    # -- waiting and running -------------------------------------------------------------------------------------------
+
+    async def _call(self, fn: Callable[..., T], *args: Any) -> T:
+        return await self._job(partial(fn, *args), undo=_nothing)
+
+    async def _job(
+        self, job: Callable[[], T], *, undo: Callable[[], Any], orphan: Callable[[], Any] | None = None
+    ) -> T:
+        """Run `job` in a worker thread.
+
+        Cancelled before it began, `undo` runs instead of it; cancelled later, it runs to its end, and then `orphan` if it
+        succeeded.
+        """
+        try:
+            future: Future[T] = self._threads.submit(job)
+        except RuntimeError as error:
+            undo()
+            raise PoolClosedError(f"pool {self._core.name!r} is closed; open a new one") from error
+        except BaseException:
+            undo()
+            raise
+        try:
+            return await asyncio.shield(asyncio.wrap_future(future))
+        except asyncio.CancelledError:
+            if future.cancel():
+                undo()
+            else:
+                future.add_done_callback(partial(_look, orphan))
+            raise
+
+    async def _await(self, waiter: _TaskWaiter, timeout: float | None, what: str, give_back: Callable[[], Any]) -> None:
+        core = self._core
+        deadline = None if timeout is None else time.monotonic() + timeout
+        try:
+            while not waiter.granted and waiter.slot is None:
+                left = None if deadline is None else max(deadline - time.monotonic(), 0.0)
+                try:
+                    await asyncio.wait_for(waiter.wait(), left)
+                except asyncio.TimeoutError:
+                    if waiter.granted or waiter.slot is not None:
+                        break
+                    raise PoolTimeoutError(
+                        f"{what} of pool {core.name!r} wasn't free within {timeout} s; {core.situation()}"
+                    ) from None
+                if waiter.closed:
+                    raise PoolClosedError(f"pool {core.name!r} was closed while waiting for {what}")
+        except BaseException:
+            with core.lock:
+                if waiter.slot is not None:
+                    core.state.give_back(waiter.slot)
+                elif waiter.granted:
+                    give_back()
+                else:
+                    core.state.cancelled(waiter)
+                core.deliver()
+            raise
+
+    async def _take_replica(self, timeout: float | None) -> Slot:
+        core = self._core
+        waiter = _TaskWaiter(asyncio.get_running_loop())
+        slot: Slot | None = core.event(core.state.read_wanted, waiter)
+        if slot is None:
+            began = time.monotonic()
+            await self._await(waiter, timeout, "a replica", core.state.share_done)
+            core.waited("read", began)
+            slot = waiter.slot
+            assert slot is not None
+        return slot
+
+    async def _take_leader(self, timeout: float | None) -> None:
+        core = self._core
+        waiter = _TaskWaiter(asyncio.get_running_loop())
+        if not core.event(core.state.write_wanted, waiter):
+            began = time.monotonic()
+            await self._await(waiter, timeout, "the leader", core.state.write_done)
+            core.waited("write", began)
+
+
+def _nothing() -> None:
+    pass
+
+
+def _look(orphan: Callable[[], Any] | None, future: Future[Any]) -> None:
+    """Take the outcome of a job whose task was cancelled, so that nothing warns that nobody did."""
+    if not future.cancelled() and future.exception() is None and orphan is not None:
+        orphan()
+
+
+class _AsyncReading:
+    """Be one read transaction of a task."""
+
+    def __init__(self, pool: AsyncPool, timeout: float | None) -> None:
+        self._pool = pool
+        self._timeout = timeout
+
+    async def __aenter__(self) -> AsyncGuest:
+        pool, core = self._pool, self._pool._core
+        owner = core.enter()
+        try:
+            slot = await pool._take_replica(self._timeout)
+            guest = await pool._job(
+                partial(core.start_read, slot),
+                undo=partial(core.event, core.state.give_back, slot),
+                orphan=lambda: core.end_read(slot, failed=True),
+            )
+        except BaseException:
+            core.leave(owner)
+            raise
+        self._owner, self._slot = owner, slot
+        return AsyncGuest(guest, pool._call)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> Literal[False]:
+        core = self._pool._core
+        try:
+            core.end_read(self._slot, failed=error is not None)
+        finally:
+            core.leave(self._owner)
+        return False
+
+
+class _AsyncWriting:
+    """Be one write transaction of a task."""
+
+    def __init__(self, pool: AsyncPool, timeout: float | None) -> None:
+        self._pool = pool
+        self._timeout = timeout
+
+    async def __aenter__(self) -> AsyncGuest:
+        pool, core = self._pool, self._pool._core
+        owner = core.enter()
+        try:
+            await pool._take_leader(self._timeout)
+            guest = await pool._job(self._start, undo=core.end_write, orphan=self._abandon)
+        except BaseException:
+            core.leave(owner)
+            raise
+        self._owner = owner
+        return AsyncGuest(guest, pool._call)
+
+    def _start(self) -> Guest:
+        core = self._pool._core
+        try:
+            return core.start_write()
+        except BaseException:
+            core.end_write()
+            raise
+
+    def _abandon(self) -> None:
+        core = self._pool._core
+        core.roll_back()
+        core.end_write()
+
+    def _finish(self, *, commit: bool) -> None:
+        core = self._pool._core
+        try:
+            if commit:
+                core.commit()
+            else:
+                core.roll_back()
+        finally:
+            core.end_write()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> Literal[False]:
+        pool = self._pool
+        finish = partial(self._finish, commit=error is None)
+        try:
+            # Cancelled before it began, the end of the transaction still has to happen: rolled back then.
+            await pool._job(finish, undo=partial(self._finish, commit=False))
+        finally:
+            pool._core.leave(self._owner)
+        return False
+
+
+class _Opening:
+    """Be awaitable and an async context manager, both giving the pool."""
+
+    def __init__(self, make: Callable[[], PoolCore]) -> None:
+        self._make = make
+        self._pool: AsyncPool | None = None
+
+    async def _open(self) -> AsyncPool:
+        loop = asyncio.get_running_loop()
+        future = loop.run_in_executor(None, self._make)
+        try:
+            core = await asyncio.shield(future)
+        except asyncio.CancelledError:
+            future.add_done_callback(
+                lambda done: None if done.cancelled() or done.exception() else done.result().close()
+            )
+            raise
+        return AsyncPool(core)
+
+    def __await__(self) -> Any:
+        return self._open().__await__()
+
+    async def __aenter__(self) -> AsyncPool:
+        self._pool = await self._open()
+        return self._pool
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        assert self._pool is not None
+        await self._pool.close()

@@ -1,0 +1,465 @@
+"""What a pool does, whoever waits for it: instances, the image, commit, roll back, restore, statistics.
+
+`Pool` and `AsyncPool` share this; they differ in how they wait. Decisions are `PoolState`'s.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import threading
+import time
+from collections.abc import Callable, Hashable
+from pathlib import Path
+from typing import Any
+
+from replicate.adapter import Adapter, ResetRule
+from replicate.errors import (
+    ConcurrentUseError,
+    NestedTransactionError,
+    PoolClosedError,
+    PoolError,
+    PoolForkedError,
+    StateError,
+)
+from replicate.handles import Guest
+from replicate.image import StateImage
+from replicate.imports import Imports
+from replicate.interfaces import Engine, Instance, Module
+from replicate.memory import CopyCost
+from replicate.owners import current_owner
+from replicate.plaindata import copy_plain
+from replicate.pool_state import Call, Dispose, PoolState, Read, Slot, Ticket
+from replicate.registry import load_engine
+from replicate.snapshot import Snapshot
+from replicate.stats import PoolStats
+
+__all__ = ["PoolCore", "Source", "ThreadWaiter", "Waiter", "usable_cores"]
+
+Source = bytes | str | Path | Adapter
+_pool_numbers = itertools.count(1)
+
+
+def usable_cores() -> int:
+    """Count the cores this process may run on."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:
+        return os.cpu_count() or 1
+
+
+class Waiter(Ticket):
+    """Be a ticket that something can be told through: `wake` is called with the pool's lock held, from any thread."""
+
+    slot: Slot | None = None
+    granted: bool = False
+    closed: bool = False
+
+    def wake(self) -> None:
+        """Tell whoever waits to look."""
+        raise NotImplementedError
+
+
+class ThreadWaiter(Waiter):
+    """Be woken by releasing a lock, the cheapest thing a thread can wait for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._asleep = threading.Lock()
+        self._asleep.acquire()
+
+    def wake(self) -> None:
+        if self._asleep.locked():
+            self._asleep.release()
+
+    def wait(self, seconds: float | None) -> bool:
+        """Wait until woken, or for that long; tell which."""
+        return self._asleep.acquire(timeout=-1 if seconds is None else max(seconds, 0.0))
+
+
+class PoolCore:
+    """Own a leader, its replicas and their committed state."""
+
+    def __init__(
+        self,
+        source: Source,
+        *,
+        engine: str | Engine,
+        replicas: int | None,
+        imports: Imports | None,
+        init: Callable[[Guest], Any] | None,
+        run_start: bool,
+        reset: ResetRule | None,
+        name: str | None,
+    ) -> None:
+        count = usable_cores() if replicas is None else replicas
+        _check_replicas(count)
+        self.adapter = source if isinstance(source, Adapter) else None
+        self.reset: ResetRule = reset or (self.adapter.reset if self.adapter is not None else "each_read")
+        if self.reset not in ("each_read", "on_commit"):
+            raise PoolError(f"reset is {reset!r}; use 'each_read' (strict) or 'on_commit' (cheaper)")
+        self.engine = load_engine(engine) if isinstance(engine, str) else engine
+        self.module: Module = self._compile(source)
+        self.name = (
+            name or (self.adapter.name if self.adapter else None) or _name_of(source) or f"pool-{next(_pool_numbers)}"
+        )
+        given: dict[str, dict[str, Any]] = {}
+        for layer in (self.adapter.imports() if self.adapter is not None else {}, imports or {}):
+            for module, values in layer.items():
+                given.setdefault(module, {}).update(values)
+        self.linkage = self.module.link(given)
+        self.pid = os.getpid()
+        self.lock = threading.Lock()
+        self.owners: set[Hashable] = set()
+        self.instances: dict[int, Instance] = {}
+        self._abandoned: list[Instance] = []
+        self.counts = dict.fromkeys(_COUNTERS, 0)
+        self.seconds = {"read_wait_seconds": 0.0, "write_wait_seconds": 0.0}
+        self.last_commit = CopyCost()
+        self._follows = self.adapter is not None and (
+            type(self.adapter).moved is not Adapter.moved or type(self.adapter).reseed is not Adapter.reseed
+        )
+        self.leader: Instance | None = self.module.create(self.linkage)
+        try:
+            self._start_leader(self.leader, init, run_start)
+            self.image = StateImage(self.leader)
+        except BaseException:
+            self.leader.close()
+            raise
+        self._retire_guest(self.leader)
+        self.state = PoolState(count)
+
+    def _compile(self, source: Source) -> Module:
+        module = self.engine.compile(source.source() if isinstance(source, Adapter) else source)
+        module.check_replicable()
+        return module
+
+    def _start_leader(self, leader: Instance, init: Callable[[Guest], Any] | None, run_start: bool) -> None:
+        leader.run_start()
+        for entry, wanted in (("_initialize", True), ("_start", run_start)):
+            if wanted and self.module.find_export("func", entry) is not None:
+                leader.call(entry)
+        if self.adapter is not None:
+            self.adapter.start(leader.guest)
+        if init is not None:
+            init(leader.guest)
+
+    # -- entering and leaving ------------------------------------------------------------------------------------------
+
+    def check_usable(self) -> None:
+        """Raise `PoolForkedError` in a forked child, and `PoolClosedError` after `close`."""
+        if os.getpid() != self.pid:
+            raise PoolForkedError(
+                f"pool {self.name!r} was opened before os.fork() and is dead in the child: open a pool after forking"
+            )
+        if self.state.closed:
+            raise PoolClosedError(f"pool {self.name!r} is closed; open a new one")
+
+    def enter(self) -> Hashable:
+        """Note that this thread or task opens a transaction; raise `NestedTransactionError` if it has one open."""
+        self.check_usable()
+        owner = current_owner()
+        with self.lock:
+            if owner in self.owners:
+                raise NestedTransactionError(
+                    f"this thread or task is already inside a transaction of pool {self.name!r}: use its guest handle, "
+                    "or finish it first"
+                )
+            self.owners.add(owner)
+        return owner
+
+    def enter_thread(self) -> Hashable:
+        """Note that this worker thread runs a transaction's callable, for a task that has entered."""
+        owner = threading.get_ident()
+        with self.lock:
+            self.owners.add(owner)
+        return owner
+
+    def leave(self, owner: Hashable) -> None:
+        """Note that a transaction has ended."""
+        with self.lock:
+            self.owners.discard(owner)
+
+    def deliver(self) -> list[Slot]:
+        """Carry out the decisions made under the lock; give the slots whose instances are to be closed outside it."""
+        disposed: list[Slot] = []
+        for decision in self.state.decisions():
+            if isinstance(decision, Dispose):
+                disposed.append(decision.slot)
+                continue
+            ticket = decision.ticket
+            assert isinstance(ticket, Waiter)
+            if isinstance(decision, Read):
+                ticket.slot = decision.slot
+            elif not isinstance(decision, Call):
+                ticket.granted = True
+            ticket.wake()
+        return disposed
+
+    def event(self, act: Callable[..., Any], *args: Any, **named: Any) -> Any:
+        """Tell the state machine something, and carry out what it decides."""
+        with self.lock:
+            result = act(*args, **named)
+            disposed = self.deliver()
+        for slot in disposed:
+            self._discard(slot.number)
+        return result
+
+    # -- replicas ------------------------------------------------------------------------------------------------------
+
+    def start_read(self, slot: Slot) -> Guest:
+        """Make the slot's instance equal to the committed state if it isn't, and give a handle on it."""
+        if slot.phase.value == "starting":
+            try:
+                self._restore(slot)
+            except BaseException:
+                self._discard(slot.number)
+                self.event(self.state.start_failed, slot)
+                raise
+            self.event(self.state.started, slot)
+        return self._new_guest(self.instances[slot.number])
+
+    def _restore(self, slot: Slot) -> None:
+        instance = self.instances.get(slot.number)
+        if instance is None:
+            instance = self.instances[slot.number] = self.module.create(self.linkage)
+            self._count(spawns=1)
+        cost = self.image.restore(instance)
+        self._count(restores=1, restored_bytes=cost.bytes)
+        if self._follows:
+            assert self.adapter is not None
+            guest = self._new_guest(instance)
+            try:
+                self.adapter.moved(guest, self.state.version)
+                self.adapter.reseed(guest)
+            finally:
+                self._retire_guest(instance)
+
+    def end_read(self, slot: Slot, *, failed: bool) -> None:
+        """Take the handle back and free the slot."""
+        instance = self.instances[slot.number]
+        dirty = failed or self.reset == "each_read"
+        if not self._retire_guest(instance):
+            dirty = True
+        lost = instance.gate.locked()
+        if lost:
+            # Another thread is still inside, through a handle that was passed on: nobody else may get this instance.
+            self._discard(slot.number)
+        with self.lock:
+            self.counts["reads"] += 1
+            self.counts["failed_reads"] += failed
+            self.state.read_done(slot, dirty=dirty, lost=lost)
+            disposed = self.deliver()
+        for gone in disposed:
+            self._discard(gone.number)
+
+    def _discard(self, number: int) -> None:
+        instance = self.instances.pop(number, None)
+        if instance is not None:
+            self._close_instance(instance)
+
+    def _close_instance(self, instance: Instance) -> None:
+        with self.lock:
+            pending, self._abandoned = [*self._abandoned, instance], []
+        still = []
+        for one in pending:
+            try:
+                one.close()
+            except ConcurrentUseError:
+                still.append(one)
+        if still:
+            with self.lock:
+                self._abandoned.extend(still)
+
+    # -- the leader ----------------------------------------------------------------------------------------------------
+
+    def start_write(self) -> Guest:
+        """Give a handle on the leader, making a new one where the last roll back couldn't."""
+        if self.leader is None:
+            leader = self.module.create(self.linkage)
+            try:
+                self.image.restore(leader)
+            except BaseException:
+                leader.close()
+                raise
+            self.leader = leader
+        return self._new_guest(self.leader)
+
+    def commit(self) -> None:
+        """Make the leader's state the committed one, or roll it back and raise.
+
+        Waits, blocking the thread, for reads that are just starting: they look at the image. No read starts meanwhile, and
+        none that is running is waited for.
+        """
+        state = self.state
+        committed = False
+        waiter = ThreadWaiter()
+        try:
+            if self.leader is None or self.leader.gate.locked():
+                raise ConcurrentUseError("the write returned while another thread was still inside its guest")
+            if not self.event(state.image_wanted, waiter):
+                while not waiter.granted:
+                    waiter.wait(None)
+            try:
+                instances = [self.instances[slot.number] for slot in state.running]
+                cost = self.image.commit(self.leader, instances)
+                committed = True
+            finally:
+                self.event(state.image_done, committed=committed)
+        except BaseException:
+            if not committed:
+                self.roll_back()
+            raise
+        with self.lock:
+            self.last_commit = cost
+            self.counts["commits"] += 1
+            self.counts["committed_bytes"] += cost.bytes
+
+    def roll_back(self) -> None:
+        """Make the leader equal to the committed state; where that fails, do without a leader until the next write."""
+        self._count(rollbacks=1)
+        leader = self.leader
+        if leader is None:
+            return
+        try:
+            if leader.gate.locked():
+                raise ConcurrentUseError("a call is still running in the leader")
+            self.image.restore(leader)
+        except Exception:
+            self.leader = None
+            self._close_instance(leader)
+
+    def end_write(self) -> None:
+        """Take the handle on the leader back, and let the next writer in."""
+        leader = self.leader
+        if leader is not None:
+            self._retire_guest(leader)
+            if leader.gate.locked() or self.state.closed:
+                self.close_leader()
+        self.event(self.state.write_done)
+
+    # -- handles -------------------------------------------------------------------------------------------------------
+
+    def _new_guest(self, instance: Instance) -> Guest:
+        guest = instance.guest = Guest(instance)
+        return guest
+
+    def _retire_guest(self, instance: Instance) -> bool:
+        """Kill the handle and all that hangs on it; tell whether the host-side state is still sound."""
+        instance.guest._kill()
+        instance.generation += 1
+        if instance.state_shared:
+            instance.state_shared = False
+            try:
+                instance.state = copy_plain(instance.state)
+            except StateError:
+                return False
+        return True
+
+    # -- the rest ------------------------------------------------------------------------------------------------------
+
+    def _count(self, **amounts: int) -> None:
+        with self.lock:
+            for name, amount in amounts.items():
+                self.counts[name] += amount
+
+    def waited(self, kind: str, since: float) -> None:
+        """Count a wait that began at `since`."""
+        with self.lock:
+            self.counts[f"{kind}_waits"] += 1
+            self.seconds[f"{kind}_wait_seconds"] += time.monotonic() - since
+
+    def situation(self) -> str:
+        """Describe who has what, for error messages."""
+        state = self.state
+        idle = sum(slot.phase.value == "idle" for slot in state.slots.values())
+        return (
+            f"replicas={state.size} idle={idle} readers_waiting={len(state.readers)} "
+            f"writing={'yes' if state.writer else 'no'} writers_waiting={len(state.writers)}"
+        )
+
+    def snapshot(self) -> Snapshot:
+        """Copy the committed state out; the caller shares the image."""
+        return self.image.to_snapshot()
+
+    def resize(self, replicas: int) -> None:
+        """Keep that many replicas."""
+        _check_replicas(replicas)
+        self.check_usable()
+        self.event(self.state.resize, replicas)
+
+    def stats(self) -> PoolStats:
+        """Give the statistics."""
+        with self.lock:
+            state = self.state
+            phases = [slot.phase.value for slot in state.slots.values()]
+            return PoolStats(
+                name=self.name,
+                engine=self.engine.version,
+                memory_mode=self.image.mode,
+                reset=self.reset,
+                version=state.version,
+                replicas=state.size,
+                made=len(self.instances),
+                idle=phases.count("idle"),
+                reading=len(phases) - phases.count("idle"),
+                readers_waiting=len(state.readers),
+                writers_waiting=len(state.writers),
+                writing=state.writer is not None,
+                last_commit_pages=self.last_commit.pages,
+                last_commit_bytes=self.last_commit.bytes,
+                state_bytes=self.image.size,
+                read_wait_seconds=self.seconds["read_wait_seconds"],
+                write_wait_seconds=self.seconds["write_wait_seconds"],
+                **self.counts,
+            )
+
+    def close(self) -> None:
+        """Refuse new transactions and free everything that none is using; the rest goes as they end."""
+        with self.lock:
+            if self.state.closed:
+                return
+            waiting = self.state.close()
+            writing = self.state.writer is not None
+            disposed = self.deliver()
+            for ticket in waiting:
+                assert isinstance(ticket, Waiter)
+                ticket.closed = True
+                ticket.wake()
+        for slot in disposed:
+            self._discard(slot.number)
+        if not writing:
+            self.close_leader()
+
+    def close_leader(self) -> None:
+        """Free the leader, once no write is using it."""
+        leader, self.leader = self.leader, None
+        if leader is not None:
+            self._close_instance(leader)
+
+
+_COUNTERS = (
+    "reads",
+    "failed_reads",
+    "commits",
+    "rollbacks",
+    "read_waits",
+    "write_waits",
+    "restores",
+    "restored_bytes",
+    "spawns",
+    "committed_bytes",
+)
+
+
+def _check_replicas(count: int) -> None:
+    if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+        raise PoolError(f"replicas is {count!r}; a pool has at least 1")
+
+
+def _name_of(source: Source) -> str | None:
+    if isinstance(source, Path):
+        return source.stem
+    if isinstance(source, str) and not source.lstrip().startswith(("(", ";;")):
+        return Path(source).stem
+    return None

@@ -1,0 +1,80 @@
+"""The committed state of a pool: one image per memory, and the small state beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
+
+from replicate import small_state
+from replicate.memory import CopyCost, MemorySnapshot, PlainCopySnapshot
+from replicate.snapshot import Snapshot, from_parts
+
+if TYPE_CHECKING:
+    from replicate.interfaces import Instance
+
+__all__ = ["StateImage"]
+
+
+class StateImage:
+    """Hold a pool's committed state and make instances equal to it.
+
+    Like `MemorySnapshot`: `commit` needs it exclusively, everything else may share it.
+    """
+
+    def __init__(self, leader: Instance, *, make_memory: Callable[[int], MemorySnapshot] = PlainCopySnapshot) -> None:
+        leader.module.check_replicable()
+        self._module = leader.module
+        self._memories = [make_memory(slot.index) for slot in leader.plan.memories]
+        self._small = small_state.capture(leader)
+        for memory in self._memories:
+            memory.reserve(leader)
+        for memory in self._memories:
+            memory.commit(leader, ())
+
+    @property
+    def mode(self) -> str:
+        """Name how memories are kept: ``"copy"``, or ``"none"`` for a module without memory."""
+        return self._memories[0].mode if self._memories else "none"
+
+    @property
+    def size(self) -> int:
+        """Give the bytes of all committed memories together."""
+        return sum(memory.size for memory in self._memories)
+
+    def commit(self, leader: Instance, running: Iterable[Instance]) -> CopyCost:
+        """Take over the leader's state, or raise and change nothing.
+
+        Raises `NotReplicableError`, `StateError`, `MemoryError`.
+        """
+        small = small_state.capture(leader, known=self._small)
+        for memory in self._memories:
+            memory.reserve(leader)
+        cost = CopyCost()
+        instances = tuple(running)
+        for memory in self._memories:
+            cost += memory.commit(leader, instances)
+        self._small = small
+        return cost
+
+    def restore(self, instance: Instance) -> CopyCost:
+        """Make an instance equal to the committed state: a fresh one, a stale one, or one that a call has changed."""
+        if self._too_large(instance) or small_state.must_rebuild(instance, self._small):
+            instance.rebuild()
+        cost = CopyCost()
+        for memory in self._memories:
+            cost += memory.restore(instance)
+        small_state.restore(instance, self._small)
+        return cost
+
+    def _too_large(self, instance: Instance) -> bool:
+        return any(len(instance.memory_view(memory.index)) > memory.size for memory in self._memories)
+
+    def to_snapshot(self) -> Snapshot:
+        """Copy the committed state out as a portable value."""
+        memories = tuple(memory.content() for memory in self._memories)
+        return from_parts(self._module.info.digest, self._module.plan, memories, self._small)
+
+    def close(self) -> None:
+        """Free the images."""
+        for memory in self._memories:
+            memory.close()

@@ -1,0 +1,398 @@
+"""The contract between the core and a Wasm runtime: all that the author of a backend has to read.
+
+A backend subclasses `Engine`, `Module` and `Instance`, registers the engine under the entry point group
+``replicate.engines``, and subclasses `replicate.testing.EngineTests`, which checks every promise made here and every claim
+in `EngineTraits`.
+
+Indices are the module's own index spaces, imports first. An *instance* here is the object a user holds: the runtime's own
+instance behind it may be replaced (`Instance.rebuild`), since a memory can't shrink and a dropped segment doesn't come back.
+"""
+
+from __future__ import annotations
+
+import abc
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import attrs
+
+from replicate.binary import GlobalType, ModuleInfo, Prepared, StatePlan, TableSlot
+from replicate.errors import ArgumentTypeError, NotReplicableError, UnsupportedError
+from replicate.handles import Global, Guest, Memory, Table
+from replicate.linking import Linkage, link
+from replicate.source import read_source
+from replicate.values import bits_to_value, value_to_bits
+
+if TYPE_CHECKING:
+    from replicate.imports import Imports
+    from replicate.snapshot import Snapshot
+
+__all__ = ["Engine", "EngineTraits", "Gate", "Instance", "LiveReference", "Module", "Reference"]
+
+
+@attrs.frozen(kw_only=True)
+class EngineTraits:
+    """Say what an engine can do. Each claim is tested by `replicate.testing.EngineTests`, true or false."""
+
+    multi_memory: bool
+    """Modules with several memories."""
+    memory64: bool
+    """64-bit memories and tables."""
+    tail_calls: bool
+    exceptions: bool
+    gc: bool
+    extended_const: bool
+    relaxed_simd: bool
+    reference_values: bool
+    """funcref and externref arguments, results and host access to tables."""
+    releases_gil: bool
+    """Guest calls let other Python threads run, so replicas in threads use several cores."""
+    thread_bound: bool
+    """Instances may only be used on the thread that made them."""
+    interruptible: bool
+    """A running guest can be stopped from another thread."""
+    stable_memory: bool
+    """A 32-bit memory keeps its page-aligned address for life, so pages may be mapped over it."""
+
+
+@attrs.frozen
+class LiveReference:
+    """Stand for a reference that can't be carried to another instance; `reason` says why."""
+
+    reason: str
+
+
+Reference = int | None | LiveReference
+"""A reference as state: a function's index, null, or something that can't be carried."""
+
+
+class Engine(abc.ABC):
+    """Be one Wasm runtime. Engines are stateless to their users: every method may be called from any thread."""
+
+    __slots__ = ("__weakref__",)
+
+    name: ClassVar[str]
+    traits: ClassVar[EngineTraits]
+
+    @property
+    @abc.abstractmethod
+    def version(self) -> str:
+        """Give the runtime's name and version, such as ``"wasmtime 50.0.1"``."""
+
+    @abc.abstractmethod
+    def wat_to_wasm(self, text: str) -> bytes:
+        """Assemble WAT; raise `InvalidModuleError` with the assembler's message."""
+
+    @abc.abstractmethod
+    def prepare(self, wasm: bytes) -> Prepared:
+        """Read, scan and instrument a binary, reusing what an earlier run kept; `replicate.binary.prepare` does the work."""
+
+    @abc.abstractmethod
+    def compile_prepared(self, prepared: Prepared) -> Module:
+        """Compile `prepared.wasm`; raise `InvalidModuleError` or `UnsupportedError` with the runtime's reason."""
+
+    def compile(self, source: bytes | str | Path) -> Module:
+        """Compile a module given as binary, as WAT text, or as a path to either.
+
+        Raises `InvalidModuleError` (`ComponentError` for a component), or `UnsupportedError` for a proposal this engine
+        doesn't have. A `str` is WAT when it starts with ``(`` or ``;;`` after white space, and a path otherwise.
+        """
+        return self.compile_prepared(self.prepare(read_source(source, self.wat_to_wasm)))
+
+
+class Module(abc.ABC):
+    """Be one compiled module, shared by all its instances and usable from any thread."""
+
+    def __init__(self, engine: Engine, prepared: Prepared) -> None:
+        self.engine = engine
+        self.info: ModuleInfo = prepared.info
+        """What the original binary declares."""
+        self.plan: StatePlan = prepared.plan
+        """Where each part of an instance's state is reached in the instrumented binary."""
+        self._exports: dict[tuple[str, str], int] = {
+            (export.kind, export.name): export.index for export in prepared.info.exports
+        }
+        self.default_memory = self._default_memory()
+        """The memory that `Guest.memory` means, or None where the module doesn't say."""
+
+    def _default_memory(self) -> int | None:
+        named = self.find_export("memory", "memory")
+        if named is not None:
+            return named
+        exported = {index for (kind, _), index in self._exports.items() if kind == "memory"}
+        if len(exported) == 1:
+            return exported.pop()
+        return 0 if len(self.info.memories) == 1 else None
+
+    def find_export(self, kind: str, name: str) -> int | None:
+        """Give the index of what is exported as `name`, if it's of that kind."""
+        return self._exports.get((kind, name))
+
+    @abc.abstractmethod
+    def create(self, linkage: Linkage) -> Instance:
+        """Make an instance from checked imports, without running its start function."""
+
+    def link(self, imports: Imports | None = None) -> Linkage:
+        """Check `imports` against what the module declares; raise `MissingImportError` or `ImportTypeError`."""
+        return link(self.info, imports or {})
+
+    def instantiate(self, imports: Imports | None = None) -> Instance:
+        """Make an instance and run its start function, if the module has one.
+
+        Raises `MissingImportError`, `ImportTypeError`, `InstantiationError`, or `Trap` for a segment that doesn't fit and
+        for what the start function does.
+        """
+        instance = self.create(self.link(imports))
+        try:
+            instance.run_start()
+        except BaseException:
+            instance.close()
+            raise
+        return instance
+
+    def check_replicable(self) -> None:
+        """Raise `NotReplicableError` with everything in the module that can never be carried to a replica."""
+        if self.plan.findings:
+            raise NotReplicableError(self.plan.findings)
+
+
+class Gate:
+    """Let one thread at a time into an instance, and that thread's host functions back in."""
+
+    __slots__ = ("enter", "host_thread", "leave", "locked")
+
+    def __init__(self) -> None:
+        lock = threading.Lock()
+        self.enter: Callable[[bool], bool] = lock.acquire
+        self.leave: Callable[[], None] = lock.release
+        self.locked: Callable[[], bool] = lock.locked
+        self.host_thread = 0
+        """The thread that is inside a host function of this instance just now, 0 if none is."""
+
+
+class Instance(abc.ABC):
+    """Be one running copy of a module.
+
+    Hazards: one thread at a time (a second one gets `ConcurrentUseError`); close it, or use ``with``, to free its memory
+    at once.
+    """
+
+    def __init__(self, module: Module, linkage: Linkage) -> None:
+        self.module = module
+        self.linkage = linkage
+        self.state: dict[str, Any] = {}
+        self.state_shared = False
+        """A mutable value of `state` was handed out since this was last cleared."""
+        self.local: dict[str, Any] = {}
+        self.gate = Gate()
+        self.generation = 0
+        """Counts the transactions and rebuilds so far: references remember it and die when it moves on."""
+        self.written_tables: set[int] = set()
+        """Tables that only the host could have changed, and did."""
+        self._functions: dict[str, Callable[..., Any]] = {}
+        self.guest = Guest(self)
+
+    # -- what a backend provides ---------------------------------------------------------------------------------------
+
+    @abc.abstractmethod
+    def bind(self, name: str) -> Callable[..., Any]:
+        """Give a callable for the exported function `name` (reserved exports included), as fast as the runtime allows.
+
+        It checks its arguments before entering the guest, goes through `gate`, re-raises a host function's exception as
+        it was, and raises `Trap` with code and frames. Raises `MissingExportError` for an unknown name.
+        """
+
+    @abc.abstractmethod
+    def call_bits(self, name: str, *bits: Any) -> Any:
+        """Call `name` with numbers given and returned as unsigned bit patterns."""
+
+    @abc.abstractmethod
+    def memory_view(self, index: int) -> memoryview:
+        """Give a writable byte view of a memory as it is now; it's invalid after the next call or growth."""
+
+    @abc.abstractmethod
+    def memory_address(self, index: int) -> int:
+        """Give the host address of a memory's first byte as it is now."""
+
+    @abc.abstractmethod
+    def memory_grow(self, index: int, pages: int) -> int:
+        """Grow a memory by Wasm pages and give its old size; raise `MemoryAccessError` when refused."""
+
+    @abc.abstractmethod
+    def global_bits(self, index: int) -> int:
+        """Read a number global's bit pattern, unchanged by any conversion."""
+
+    @abc.abstractmethod
+    def set_global_bits(self, index: int, bits: int) -> None:
+        """Set a mutable number global's bit pattern."""
+
+    @abc.abstractmethod
+    def global_reference(self, index: int) -> Reference:
+        """Read a reference global as state."""
+
+    @abc.abstractmethod
+    def set_global_reference(self, index: int, reference: int | None) -> None:
+        """Set a reference global to a function of this instance, or null."""
+
+    @abc.abstractmethod
+    def global_object(self, index: int) -> Any:
+        """Read a reference global as a Python value."""
+
+    @abc.abstractmethod
+    def set_global_object(self, index: int, value: Any) -> None:
+        """Set a reference global from a Python value."""
+
+    @abc.abstractmethod
+    def table_size(self, index: int) -> int:
+        """Give a table's number of elements."""
+
+    @abc.abstractmethod
+    def table_references(self, index: int) -> tuple[Reference, ...]:
+        """Read a whole table as state."""
+
+    @abc.abstractmethod
+    def set_table_reference(self, index: int, position: int, reference: int | None) -> None:
+        """Set a table element to a function of this instance, or null."""
+
+    @abc.abstractmethod
+    def table_value(self, index: int, position: int) -> Any:
+        """Read a table element as a Python value; `position` has been checked."""
+
+    @abc.abstractmethod
+    def table_set(self, index: int, position: int, value: Any) -> None:
+        """Set a table element from a Python value; `position` has been checked."""
+
+    @abc.abstractmethod
+    def table_grow(self, index: int, elements: int) -> int:
+        """Grow a table by nulls and give its old size; raise `TableAccessError` when refused."""
+
+    @abc.abstractmethod
+    def replace(self) -> None:
+        """Throw the runtime's instance away and make a fresh one from `linkage`, without running its start function."""
+
+    @abc.abstractmethod
+    def close(self) -> None:
+        """Free the runtime's instance; every handle on it is dead. Closing twice is fine."""
+
+    # -- what follows from it ------------------------------------------------------------------------------------------
+
+    def rebuild(self) -> None:
+        """Replace the runtime's instance by a fresh one behind this object; its guest handles stay valid."""
+        self.generation += 1
+        self._functions.clear()
+        self.written_tables.clear()
+        self.local.clear()
+        self.replace()
+
+    def run_start(self) -> None:
+        """Run the start function, if the module has one."""
+        if self.plan.start is not None:
+            self.bind(self.plan.start)()
+
+    def _function(self, name: str) -> Callable[..., Any]:
+        function = self._functions[name] = self.bind(name)
+        return function
+
+    @property
+    def plan(self) -> StatePlan:
+        """Say where each part of this instance's state is reached."""
+        return self.module.plan
+
+    def global_value(self, index: int) -> Any:
+        """Read a global as a Python value."""
+        kind = self.module.info.globals[index].value
+        return bits_to_value(self.global_bits(index), kind) if kind.is_number else self.global_object(index)
+
+    def set_global_value(self, index: int, value: Any) -> None:
+        """Set a mutable global from a Python value; raise an `ArgumentError` if it doesn't fit."""
+        kind: GlobalType = self.module.info.globals[index]
+        if not kind.mutable:
+            raise ArgumentTypeError(
+                f"global {index} is a constant of type {kind.value}; only mutable globals can be set"
+            )
+        if kind.value.is_number:
+            self.set_global_bits(index, value_to_bits(value, kind.value, what=f"the value of global {index}"))
+        else:
+            self.set_global_object(index, value)
+
+    def set_table_value(self, index: int, position: int, value: Any) -> None:
+        """Set a table element from a Python value, and remember that the host changed this table."""
+        self.written_tables.add(index)
+        self.table_set(index, position, value)
+
+    def grow_table(self, index: int, elements: int) -> int:
+        """Grow a table by nulls, and remember that the host changed it; give its old size."""
+        self.written_tables.add(index)
+        return self.table_grow(index, elements)
+
+    def table_can_change(self, slot: TableSlot) -> bool:
+        """Tell whether a table may differ from what the module makes of it: by its own code, or by the host."""
+        return slot.changes or slot.index in self.written_tables
+
+    # -- the same handle API as `Guest` --------------------------------------------------------------------------------
+
+    def call(self, name: str, *args: Any) -> Any:
+        """Call the exported function `name`; see `Guest.call`."""
+        function = self._functions.get(name)
+        if function is None:
+            function = self._function(name)
+        return function(*args)
+
+    @property
+    def exports(self) -> Mapping[str, Any]:
+        """Map each of the module's export names to a callable or a handle."""
+        return self.guest.exports
+
+    @property
+    def memory(self) -> Memory:
+        """Give the memory exported as ``"memory"``, or the module's only one."""
+        return self.guest.memory
+
+    @property
+    def memories(self) -> Mapping[str | int, Memory]:
+        """Map export names and memory indices to memories."""
+        return self.guest.memories
+
+    @property
+    def globals(self) -> Mapping[str | int, Global]:
+        """Map export names and global indices to globals."""
+        return self.guest.globals
+
+    @property
+    def tables(self) -> Mapping[str | int, Table]:
+        """Map export names and table indices to tables."""
+        return self.guest.tables
+
+    def snapshot(self) -> Snapshot:
+        """Take the instance's whole state as a value.
+
+        Raises `NotReplicableError` when part of it can't be carried, and `StateError` for a `state` that isn't plain data.
+        """
+        from replicate.snapshot import take
+
+        return take(self)
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Make this instance's state equal to `snapshot`, replacing the runtime's instance where it has to shrink.
+
+        Raises `SnapshotMismatchError` for a snapshot of another module, changing nothing.
+        """
+        from replicate.snapshot import put_back
+
+        put_back(self, snapshot)
+
+    def __enter__(self) -> Instance:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {self.module.info.module_name or self.module.info.digest[:12]}>"
+
+
+def refuse_references(engine: Engine, what: str) -> UnsupportedError:
+    """Make the error for a reference value on an engine without `EngineTraits.reference_values`."""
+    return UnsupportedError(f"engine {engine.name!r} can't pass references to the host: {what}; see its traits")

@@ -1,0 +1,156 @@
+"""Match what a host gives with what a module imports."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import attrs
+
+from replicate.binary import FuncType, GlobalType, Import, MemoryType, ModuleInfo, TableType
+from replicate.errors import ArgumentError, ImportTypeError, MissingImportError
+from replicate.imports import HostFunction, HostGlobal, HostMemory, HostTable, Imports
+from replicate.values import value_to_bits
+
+__all__ = ["Linkage", "LinkedFunction", "LinkedGlobal", "LinkedMemory", "LinkedTable", "link"]
+
+
+@attrs.frozen
+class LinkedFunction:
+    """Be a host function that fits its import."""
+
+    name: str
+    type: FuncType
+    fn: Callable[..., Any]
+    caller: bool
+
+
+@attrs.frozen
+class LinkedGlobal:
+    """Be a global to make: `bits` for a number, `value` for a reference."""
+
+    name: str
+    type: GlobalType
+    bits: int
+    value: Any
+
+
+@attrs.frozen
+class LinkedMemory:
+    """Be a memory to make."""
+
+    name: str
+    type: MemoryType
+
+
+@attrs.frozen
+class LinkedTable:
+    """Be a table of nulls to make."""
+
+    name: str
+    type: TableType
+
+
+@attrs.frozen
+class Linkage:
+    """Be the checked imports of one module, in its import section's order.
+
+    Holds recipes and host functions, nothing that belongs to an instance: any number of instances can be made from it.
+    """
+
+    imports: tuple[LinkedFunction | LinkedGlobal | LinkedMemory | LinkedTable, ...]
+
+
+def link(info: ModuleInfo, imports: Imports) -> Linkage:
+    """Match `imports` with what the module declares.
+
+    Memories and tables that aren't given are made as declared; an import that the module doesn't have is ignored, so that
+    one set of host functions serves many modules. Raises `MissingImportError` naming everything that is missing, and
+    `ImportTypeError`.
+    """
+    if not isinstance(imports, Mapping):
+        raise ImportTypeError(f"imports are a mapping {{module: {{name: value}}}}, not {type(imports).__name__}")
+    linked = []
+    missing = []
+    for wanted in info.imports:
+        names = imports.get(wanted.module, {})
+        if not isinstance(names, Mapping):
+            raise ImportTypeError(
+                f"imports[{wanted.module!r}] is a {type(names).__name__}; give a mapping {{name: value}}"
+            )
+        if wanted.name in names:
+            linked.append(_fit(wanted, names[wanted.name]))
+        elif isinstance(wanted.type, MemoryType):
+            linked.append(LinkedMemory(_name(wanted), wanted.type))
+        elif isinstance(wanted.type, TableType):
+            linked.append(LinkedTable(_name(wanted), wanted.type))
+        else:
+            missing.append(f"{wanted.kind} {_name(wanted)} of type {wanted.type}")
+    if missing:
+        raise MissingImportError(
+            "the module imports what wasn't given: "
+            + "; ".join(missing)
+            + ". Give them in imports={module: {name: value}}"
+        )
+    return Linkage(tuple(linked))
+
+
+def _name(wanted: Import) -> str:
+    return f"{wanted.module}.{wanted.name}"
+
+
+def _fit(wanted: Import, value: Any) -> LinkedFunction | LinkedGlobal | LinkedMemory | LinkedTable:
+    name, kind = _name(wanted), wanted.type
+    if isinstance(kind, FuncType):
+        return _fit_function(name, kind, value)
+    if isinstance(kind, GlobalType):
+        return _fit_global(name, kind, value)
+    if isinstance(kind, MemoryType):
+        if not isinstance(value, HostMemory):
+            raise ImportTypeError(f"import {name} is a memory: give a HostMemory(minimum), or leave it out")
+        _check_limits(name, kind.minimum, kind.maximum, value.minimum, value.maximum)
+        maximum = kind.maximum if value.maximum is None else value.maximum
+        return LinkedMemory(name, attrs.evolve(kind, minimum=value.minimum, maximum=maximum))
+    if isinstance(kind, TableType):
+        if not isinstance(value, HostTable):
+            raise ImportTypeError(f"import {name} is a table: give a HostTable(minimum), or leave it out")
+        _check_limits(name, kind.minimum, kind.maximum, value.minimum, value.maximum)
+        maximum = kind.maximum if value.maximum is None else value.maximum
+        return LinkedTable(name, attrs.evolve(kind, minimum=value.minimum, maximum=maximum))
+    raise ImportTypeError(f"import {name} is a {wanted.kind}, which a host can't give yet")
+
+
+def _fit_function(name: str, kind: FuncType, value: Any) -> LinkedFunction:
+    host = value if isinstance(value, HostFunction) else HostFunction(value)
+    if not callable(host.fn):
+        raise ImportTypeError(f"import {name} is a function {kind}: give a callable, not {type(value).__name__}")
+    for what, declared, wanted in (("params", host.params, kind.params), ("results", host.results, kind.results)):
+        if declared is not None and declared != tuple(map(str, wanted)):
+            raise ImportTypeError(
+                f"import {name} is {kind} in the module, but the host function declares {what} ({', '.join(declared)})"
+            )
+    return LinkedFunction(name, kind, host.fn, host.caller)
+
+
+def _fit_global(name: str, kind: GlobalType, value: Any) -> LinkedGlobal:
+    initial = value.value if isinstance(value, HostGlobal) else value
+    what = f"import {name}"
+    if not kind.value.is_number:
+        if initial is None and not kind.value.is_nullable:
+            raise ImportTypeError(f"{what} is a global of type {kind.value}, which can't be null")
+        if initial is not None and not kind.value.is_extern:
+            raise ImportTypeError(f"{what} is a global of type {kind.value}: only None can be given for it")
+        return LinkedGlobal(name, kind, 0, initial)
+    try:
+        return LinkedGlobal(name, kind, value_to_bits(initial, kind.value, what=what), None)
+    except ArgumentError as error:
+        raise ImportTypeError(str(error)) from error
+
+
+def _check_limits(name: str, least: int, most: int | None, minimum: int, maximum: int | None) -> None:
+    if minimum < least:
+        raise ImportTypeError(f"import {name} needs a minimum of {least}, and got {minimum}")
+    if most is not None and (minimum > most or (maximum is not None and maximum > most)):
+        raise ImportTypeError(f"import {name} allows a maximum of {most}, and got {minimum}..{maximum}")
+    if maximum is not None and maximum < minimum:
+        raise ImportTypeError(f"import {name} got a maximum of {maximum} below its minimum of {minimum}")

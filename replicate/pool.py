@@ -1,0 +1,313 @@
+"""A pool of replicas of one Wasm module, for threads."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Hashable
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, TypeVar
+
+from replicate.adapter import Adapter, ResetRule
+from replicate.core import PoolCore, ThreadWaiter
+from replicate.errors import PoolClosedError, PoolTimeoutError
+from replicate.handles import Guest
+from replicate.imports import Imports
+from replicate.interfaces import Engine
+from replicate.pool_state import Slot
+from replicate.snapshot import Snapshot
+from replicate.stats import PoolStats
+
+__all__ = ["Pool"]
+
+T = TypeVar("T")
+
+
+class Pool:
+    """Run writes on one leader and reads on replicas that follow it: read replicas for any Wasm module.
+
+    ::
+
+        with Pool.open("kv.wasm", replicas=4) as pool:
+            pool.write(lambda guest: guest.call("put", 1, 42))
+            pool.read(lambda guest: guest.call("get", 1))  # 42
+
+    A write is a transaction: it commits when it returns and is rolled back, memory size included, when anything is
+    raised; reads see committed states only, each one version from start to end, and every read that starts after a write
+    has returned sees it. Any number of threads may use a pool.
+
+    Hazards: opening a transaction inside another one of the same pool raises `NestedTransactionError`. A guest that never
+    returns keeps its replica, or the leader. Side effects of host functions aren't rolled back.
+    """
+
+    def __init__(self, core: PoolCore) -> None:
+        self._core = core
+
+    @classmethod
+    def open(
+        cls,
+        source: bytes | str | Path | Adapter,
+        *,
+        engine: str | Engine = "wasmtime",
+        replicas: int | None = None,
+        imports: Imports | None = None,
+        init: Callable[[Guest], Any] | None = None,
+        run_start: bool = False,
+        reset: ResetRule | None = None,
+        name: str | None = None,
+    ) -> Pool:
+        """Compile a module, start it once on the leader, and keep `replicas` read replicas of it.
+
+        `source` is a path, a binary, WAT text, or an `Adapter`. `replicas` defaults to the number of usable cores; they're
+        made when first needed. On the leader run, in this order: the start function, ``_initialize`` if exported,
+        ``_start`` if `run_start`, the adapter's `start`, and ``init(guest)``. What they leave is version 0.
+
+        `reset` says when a replica forgets what reads changed in it: ``"each_read"`` (no read ever sees another's changes;
+        the default) or ``"on_commit"`` (cheaper: they live until the next commit; for guests whose reads are harmless).
+
+        Raises `ModuleError` in its kinds, `NotReplicableError` listing what can't be carried to a replica, `EngineError`, and
+        whatever the start functions and `init` raise.
+        """
+        return cls(
+            PoolCore(
+                source,
+                engine=engine,
+                replicas=replicas,
+                imports=imports,
+                init=init,
+                run_start=run_start,
+                reset=reset,
+                name=name,
+            )
+        )
+
+    # -- transactions --------------------------------------------------------------------------------------------------
+
+    def read(self, fn: Callable[[Guest], T], *, timeout: float | None = None) -> T:
+        """Call ``fn(guest)`` on a replica at the newest version, and give what it returns.
+
+        `timeout` is how many seconds to wait for a replica; None waits without end. Raises `PoolTimeoutError`,
+        `PoolClosedError`, `NestedTransactionError`, and whatever `fn` raises. What `fn` changes in the guest is thrown away.
+        """
+        with _Reading(self, timeout) as guest:
+            return fn(guest)
+
+    def write(self, fn: Callable[[Guest], T], *, timeout: float | None = None) -> T:
+        """Call ``fn(guest)`` on the leader, commit, and give what it returned; roll back whatever it raises.
+
+        `timeout` is how many seconds to wait for the leader; writers are served first come, first served. Raises
+        `PoolTimeoutError`, `PoolClosedError`, `NestedTransactionError`, `NotReplicableError` or `StateError` for a state that
+        can't be carried to replicas (rolled back), and whatever `fn` raises.
+        """
+        with _Writing(self, timeout) as guest:
+            return fn(guest)
+
+    def reading(self, *, timeout: float | None = None) -> _Reading:
+        """Open a read as a context manager that gives the guest handle; see `read`."""
+        return _Reading(self, timeout)
+
+    def writing(self, *, timeout: float | None = None) -> _Writing:
+        """Open a write as a context manager: commit on leaving, roll back on an exception; see `write`."""
+        return _Writing(self, timeout)
+
+    # -- the rest ------------------------------------------------------------------------------------------------------
+
+    @property
+    def name(self) -> str:
+        """The name that messages and statistics use."""
+        return self._core.name
+
+    @property
+    def version(self) -> int:
+        """The number of commits so far."""
+        return self._core.state.version
+
+    @property
+    def replicas(self) -> int:
+        """The number of replicas the pool keeps."""
+        return self._core.state.size
+
+    def resize(self, replicas: int) -> None:
+        """Keep that many replicas from now on: more at once, fewer as running reads end."""
+        self._core.resize(replicas)
+
+    def stats(self) -> PoolStats:
+        """Give what the pool has done and what it costs."""
+        return self._core.stats()
+
+    def snapshot(self, *, timeout: float | None = None) -> Snapshot:
+        """Copy the newest committed state out as a portable value; writes go on meanwhile, up to their commit."""
+        core = self._core
+        core.check_usable()
+        waiter = ThreadWaiter()
+        if not core.event(core.state.share_wanted, waiter):
+            self._await(waiter, timeout, "the committed state")
+        try:
+            return core.snapshot()
+        finally:
+            core.event(core.state.share_done)
+
+    def close(self) -> None:
+        """Refuse new transactions and free the guests; transactions that are running end undisturbed first.
+
+        Those that wait get `PoolClosedError`. Closing twice is fine.
+        """
+        self._core.close()
+
+    def __enter__(self) -> Pool:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        core = self._core
+        if core.state.closed:
+            return f"<Pool {core.name!r}, closed>"
+        return f"<Pool {core.name!r} version={core.state.version} {core.situation()}>"
+
+    # -- waiting -------------------------------------------------------------------------------------------------------
+
+    def _await(self, waiter: ThreadWaiter, timeout: float | None, what: str) -> None:
+        """Wait until the ticket is granted; raise `PoolTimeoutError` or `PoolClosedError`."""
+        core = self._core
+        deadline = None if timeout is None else time.monotonic() + timeout
+        try:
+            while not waiter.granted:
+                waiter.wait(None if deadline is None else deadline - time.monotonic())
+                if waiter.closed:
+                    raise PoolClosedError(f"pool {core.name!r} was closed while waiting for {what}")
+                if not waiter.granted and deadline is not None and time.monotonic() >= deadline:
+                    raise PoolTimeoutError(
+                        f"{what} of pool {core.name!r} wasn't free within {timeout} s; {core.situation()}"
+                    )
+        except BaseException:
+            self._give_up(waiter)
+            raise
+
+    def _give_up(self, waiter: ThreadWaiter) -> None:
+        core, state = self._core, self._core.state
+        with core.lock:
+            if waiter.granted:
+                if state.writer is waiter:
+                    state.write_done()
+                else:
+                    state.share_done()
+            else:
+                state.cancelled(waiter)
+            core.deliver()
+
+    def _take_replica(self, timeout: float | None) -> Slot:
+        core, state = self._core, self._core.state
+        waiter = ThreadWaiter()
+        slot: Slot | None = core.event(state.read_wanted, waiter)
+        if slot is not None:
+            return slot
+        began = time.monotonic()
+        try:
+            while True:
+                woken = waiter.wait(None if timeout is None else began + timeout - time.monotonic())
+                with core.lock:
+                    if waiter.slot is not None:
+                        slot = waiter.slot
+                    elif waiter.closed:
+                        raise PoolClosedError(f"pool {core.name!r} was closed while waiting for a replica")
+                    elif waiter.called:
+                        slot = state.claim(waiter)
+                    core.deliver()
+                if slot is not None:
+                    core.waited("read", began)
+                    return slot
+                if not woken:
+                    raise PoolTimeoutError(
+                        f"no replica of pool {core.name!r} was free within {timeout} s; {core.situation()}. "
+                        "Resize the pool, shorten the reads or wait longer"
+                    )
+        except BaseException:
+            with core.lock:
+                if waiter.slot is not None and slot is None:
+                    state.give_back(waiter.slot)
+                else:
+                    state.cancelled(waiter)
+                core.deliver()
+            raise
+
+
+class _Reading:
+    """Be one read transaction."""
+
+    __slots__ = ("_guest", "_owner", "_pool", "_slot", "_timeout")
+
+    def __init__(self, pool: Pool, timeout: float | None) -> None:
+        self._pool = pool
+        self._timeout = timeout
+        self._owner: Hashable = None
+        self._slot: Slot | None = None
+
+    def __enter__(self) -> Guest:
+        core = self._pool._core
+        owner = core.enter()
+        try:
+            self._slot = slot = self._pool._take_replica(self._timeout)
+            guest = core.start_read(slot)
+        except BaseException:
+            core.leave(owner)
+            raise
+        self._owner = owner
+        return guest
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> Literal[False]:
+        core = self._pool._core
+        assert self._slot is not None
+        try:
+            core.end_read(self._slot, failed=error is not None)
+        finally:
+            core.leave(self._owner)
+        return False
+
+
+class _Writing:
+    """Be one write transaction."""
+
+    __slots__ = ("_owner", "_pool", "_timeout")
+
+    def __init__(self, pool: Pool, timeout: float | None) -> None:
+        self._pool = pool
+        self._timeout = timeout
+        self._owner: Hashable = None
+
+    def __enter__(self) -> Guest:
+        pool, core = self._pool, self._pool._core
+        owner = core.enter()
+        try:
+            waiter = ThreadWaiter()
+            if not core.event(core.state.write_wanted, waiter):
+                began = time.monotonic()
+                pool._await(waiter, self._timeout, "the leader")
+                core.waited("write", began)
+            try:
+                guest = core.start_write()
+            except BaseException:
+                core.end_write()
+                raise
+        except BaseException:
+            core.leave(owner)
+            raise
+        self._owner = owner
+        return guest
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> Literal[False]:
+        core = self._pool._core
+        try:
+            if error is None:
+                core.commit()
+            else:
+                core.roll_back()
+        finally:
+            core.end_write()
+            core.leave(self._owner)
+        return False

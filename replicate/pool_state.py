@@ -1,0 +1,366 @@
+"""Every decision of a pool, without threads, time or I/O: who gets which replica, who writes, who may touch the image.
+
+`PoolState` is told what happened and answers with what to do, as a list of decisions for the caller to carry out. All
+interleavings of these events are explored by a state machine in the tests; `Pool` and `AsyncPool` only add the waiting.
+
+Who uses the image (the committed state): a *starting* read, which makes its replica equal to it, shares it; a commit has it
+for itself, and while it has, no read starts. A read that is running needs no image. So a write never waits for a running
+read, nor a read for a running write, only both for the hand-over itself.
+
+Reads aren't served strictly in turn. A thread that has just ended a read and wants the next one may take the idle replica
+ahead of those that wait, because waking one of them takes longer than a short query; after `PATIENCE` such turns the one
+that has waited longest is handed the replica itself. Writers are served strictly first come, first served.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections import deque
+from typing import TypeAlias
+
+import attrs
+
+from replicate.errors import PoolClosedError
+
+__all__ = [
+    "PATIENCE",
+    "Call",
+    "Commit",
+    "Decision",
+    "Dispose",
+    "Phase",
+    "PoolState",
+    "Read",
+    "Share",
+    "Slot",
+    "Ticket",
+    "Write",
+]
+
+PATIENCE = 32
+"""How many times a waiting read may be overtaken after it has been called."""
+
+
+class Phase(enum.Enum):
+    """Say what a replica is doing."""
+
+    IDLE = "idle"
+    STARTING = "starting"
+    READING = "reading"
+
+
+@attrs.define(eq=False)
+class Slot:
+    """Be a place for one replica; the instance in it is made when first needed, and may be replaced.
+
+    `version` is the version its instance is at, -1 if it has none yet; `dirty` says that its instance must be made equal to
+    the image before the next read.
+    """
+
+    number: int
+    phase: Phase = Phase.IDLE
+    version: int = -1
+    dirty: bool = False
+    leaving: bool = False
+
+
+@attrs.define(eq=False)
+class Ticket:
+    """Be one request that may have to wait. `direct` tickets are handed a replica and never have to claim it."""
+
+    direct: bool = False
+    called: bool = False
+    overtaken: int = 0
+
+
+@attrs.frozen(eq=False)
+class Read:
+    """The ticket has this replica; its slot is starting, or reading if it needs nothing."""
+
+    ticket: Ticket
+    slot: Slot
+
+
+@attrs.frozen(eq=False)
+class Call:
+    """A replica may be free for this ticket: wake it, and let it `claim`."""
+
+    ticket: Ticket
+
+
+@attrs.frozen(eq=False)
+class Write:
+    """The ticket has the leader."""
+
+    ticket: Ticket
+
+
+@attrs.frozen(eq=False)
+class Commit:
+    """The writer has the image for itself."""
+
+    ticket: Ticket
+
+
+@attrs.frozen(eq=False)
+class Share:
+    """The ticket may read the image."""
+
+    ticket: Ticket
+
+
+@attrs.frozen(eq=False)
+class Dispose:
+    """The slot is gone: close its instance."""
+
+    slot: Slot
+
+
+Decision: TypeAlias = Read | Call | Write | Commit | Share | Dispose
+
+
+class PoolState:
+    """Decide for one pool. Every method is an event; `decisions` gives and forgets what follows from it."""
+
+    def __init__(self, size: int) -> None:
+        self.version = 0
+        self.closed = False
+        self.slots: dict[int, Slot] = {}
+        self.readers: deque[Ticket] = deque()
+        self.writers: deque[Ticket] = deque()
+        self.sharers: deque[Ticket] = deque()
+        self.writer: Ticket | None = None
+        self.sharing = 0
+        """How many starting reads and others read the image now."""
+        self.committer: Ticket | None = None
+        """Through whom the writer wants, or has, the image."""
+        self.committing = False
+        self._numbers = 0
+        self._decisions: list[Decision] = []
+        self.resize(size)
+        self._decisions.clear()
+
+    def decisions(self) -> list[Decision]:
+        """Give the decisions since this was last called."""
+        decisions, self._decisions = self._decisions, []
+        return decisions
+
+    @property
+    def size(self) -> int:
+        """Count the slots that aren't leaving."""
+        return sum(not slot.leaving for slot in self.slots.values())
+
+    @property
+    def running(self) -> list[Slot]:
+        """List the slots whose read is running, at whatever version it started."""
+        return [slot for slot in self.slots.values() if slot.phase is Phase.READING]
+
+    # -- reads ---------------------------------------------------------------------------------------------------------
+
+    def read_wanted(self, ticket: Ticket) -> Slot | None:
+        """Give `ticket` an idle replica at once, or let it wait."""
+        self._check_open()
+        front = self.readers[0] if self.readers else None
+        if front is None or front.overtaken < PATIENCE:
+            slot = self._start_one()
+            if slot is not None:
+                if front is not None:
+                    front.overtaken += 1
+                return slot
+        self.readers.append(ticket)
+        return None
+
+    def claim(self, ticket: Ticket) -> Slot | None:
+        """Give a ticket that was called its replica, or let it wait on where it stood."""
+        if ticket not in self.readers:
+            return None
+        ticket.called = False
+        slot = self._start_one()
+        if slot is None:
+            ticket.overtaken += 1
+            return None
+        self.readers.remove(ticket)
+        self._pump()
+        return slot
+
+    def started(self, slot: Slot) -> None:
+        """Note that a starting read's replica is equal to the image now."""
+        slot.version = self.version
+        slot.dirty = False
+        slot.phase = Phase.READING
+        self._unshare()
+
+    def start_failed(self, slot: Slot) -> None:
+        """Note that a starting read's replica couldn't be made; the slot is free, its instance is gone."""
+        self._unshare()
+        self._free(slot, version=-1, dirty=False)
+
+    def give_back(self, slot: Slot) -> None:
+        """Note that a slot was given to a ticket that doesn't want it any more; nothing was done with it."""
+        if slot.phase is Phase.STARTING:
+            self._unshare()
+        self._free(slot, version=slot.version, dirty=slot.dirty)
+
+    def read_done(self, slot: Slot, *, dirty: bool, lost: bool = False) -> None:
+        """Note that a read has ended: `dirty` if the replica must be reset, `lost` if its instance is gone."""
+        self._free(slot, version=-1 if lost else slot.version, dirty=dirty and not lost)
+
+    def _free(self, slot: Slot, *, version: int, dirty: bool) -> None:
+        slot.phase, slot.version, slot.dirty = Phase.IDLE, version, dirty
+        if slot.leaving:
+            self._remove(slot)
+        self._pump()
+
+    def _start_one(self) -> Slot | None:
+        """Start a read on the idle slot that needs least work, if the image's users allow it."""
+        if self.committing:
+            return None
+        best: Slot | None = None
+        for slot in self.slots.values():
+            if slot.phase is Phase.IDLE and (best is None or self._work(slot) < self._work(best)):
+                best = slot
+        if best is None:
+            return None
+        if self._work(best) == 0:
+            best.phase = Phase.READING
+            return best
+        if self.committer is not None:
+            return None
+        best.phase = Phase.STARTING
+        self.sharing += 1
+        return best
+
+    def _work(self, slot: Slot) -> int:
+        if slot.version < 0:
+            return 2
+        return int(slot.dirty or slot.version != self.version)
+
+    def _can_start(self) -> int:
+        """Count the idle slots on which a read could start now."""
+        if self.committing:
+            return 0
+        idle = [slot for slot in self.slots.values() if slot.phase is Phase.IDLE]
+        return sum(self._work(slot) == 0 for slot in idle) if self.committer is not None else len(idle)
+
+    # -- writes --------------------------------------------------------------------------------------------------------
+
+    def write_wanted(self, ticket: Ticket) -> bool:
+        """Give `ticket` the leader at once, or let it wait its turn."""
+        self._check_open()
+        if self.writer is None and not self.writers:
+            self.writer = ticket
+            return True
+        self.writers.append(ticket)
+        return False
+
+    def image_wanted(self, ticket: Ticket) -> bool:
+        """Give the writer the image for itself at once, or through `ticket` when those who read it have done."""
+        assert self.writer is not None
+        self.committer = ticket
+        self.committing = not self.sharing
+        return self.committing
+
+    def image_done(self, *, committed: bool) -> None:
+        """Note that the writer is done with the image; `committed` makes what's in it the next version."""
+        self.committing = False
+        self.committer = None
+        if committed:
+            self.version += 1
+        self._pump()
+
+    def write_done(self) -> None:
+        """Note that the writer has left the leader."""
+        self.writer = None
+        self.committing = False
+        self.committer = None
+        self._pump()
+
+    # -- the rest ------------------------------------------------------------------------------------------------------
+
+    def share_wanted(self, ticket: Ticket) -> bool:
+        """Let `ticket` read the image at once, or after the commit that is under way."""
+        self._check_open()
+        if self.committer is None:
+            self.sharing += 1
+            return True
+        self.sharers.append(ticket)
+        return False
+
+    def share_done(self) -> None:
+        """Note that a `share_wanted` ticket has finished."""
+        self._unshare()
+
+    def cancelled(self, ticket: Ticket) -> None:
+        """Forget a ticket that has given up waiting."""
+        for queue in (self.readers, self.writers, self.sharers):
+            if ticket in queue:
+                queue.remove(ticket)
+        self._pump()
+
+    def resize(self, size: int) -> None:
+        """Have `size` slots: more at once, fewer as reads end."""
+        self._check_open()
+        while self.size < size:
+            leaving = next((slot for slot in self.slots.values() if slot.leaving), None)
+            if leaving is not None:
+                leaving.leaving = False
+                continue
+            self.slots[self._numbers] = Slot(self._numbers)
+            self._numbers += 1
+        surplus = self.size - size
+        by_use = sorted(self.slots.values(), key=lambda slot: (slot.phase is not Phase.IDLE, slot.version >= 0))
+        for slot in [slot for slot in by_use if not slot.leaving][:surplus]:
+            slot.leaving = True
+            if slot.phase is Phase.IDLE:
+                self._remove(slot)
+        self._pump()
+
+    def close(self) -> list[Ticket]:
+        """Refuse what comes from now on, and give the tickets that wait, for them to be told."""
+        self.closed = True
+        waiting = [*self.readers, *self.writers, *self.sharers]
+        for queue in (self.readers, self.writers, self.sharers):
+            queue.clear()
+        for slot in list(self.slots.values()):
+            slot.leaving = True
+            if slot.phase is Phase.IDLE:
+                self._remove(slot)
+        return waiting
+
+    def _remove(self, slot: Slot) -> None:
+        del self.slots[slot.number]
+        self._decisions.append(Dispose(slot))
+
+    def _unshare(self) -> None:
+        self.sharing -= 1
+        self._pump()
+
+    def _check_open(self) -> None:
+        if self.closed:
+            raise PoolClosedError("this pool is closed")
+
+    def _pump(self) -> None:
+        """Let everybody go on who can."""
+        if self.committer is not None and not self.committing and not self.sharing:
+            self.committing = True
+            self._decisions.append(Commit(self.committer))
+        if self.committer is None:
+            while self.sharers:
+                self.sharing += 1
+                self._decisions.append(Share(self.sharers.popleft()))
+        if self.writer is None and self.writers:
+            self.writer = self.writers.popleft()
+            self._decisions.append(Write(self.writer))
+        while self.readers and (self.readers[0].direct or self.readers[0].overtaken >= PATIENCE):
+            slot = self._start_one()
+            if slot is None:
+                return
+            self._decisions.append(Read(self.readers.popleft(), slot))
+        spare = self._can_start() - sum(ticket.called for ticket in self.readers)
+        for ticket in self.readers:
+            if spare <= 0:
+                return
+            if not ticket.called and not ticket.direct:
+                ticket.called = True
+                spare -= 1
+                self._decisions.append(Call(ticket))
