@@ -49,6 +49,7 @@ __all__ = [
     "memory_grow",
     "memory_new",
     "set_epoch_deadline",
+    "slots",
     "table_get",
     "table_grow",
     "table_new",
@@ -114,6 +115,15 @@ val_unroot = _bind(_short, "wasmtime_val_unroot", None, _P)
 set_epoch_deadline = _bind(_short, "wasmtime_context_set_epoch_deadline", None, _P, c_uint64)
 trap_new = _bind(_short, "wasmtime_trap_new", _P, ctypes.c_char_p, c_size_t)
 error_new = _bind(_short, "wasmtime_error_new", _P, ctypes.c_char_p)
+
+
+def slots(count: int) -> tuple[memoryview, int]:
+    """Give room for `count` raw values and its address, aligned as wasmtime_val_raw_t is."""
+    size = RAW_SIZE * max(count, 1)
+    room = bytearray(size + RAW_SIZE)
+    address = ctypes.addressof(ctypes.c_char.from_buffer(room))
+    offset = -address % RAW_SIZE
+    return memoryview(room)[offset : offset + size], address + offset
 
 
 def context_of(store: wasmtime.Store) -> int:

@@ -36,11 +36,10 @@ def bind_function(instance: WasmtimeInstance, name: str, shape: Shape, function:
     """Give a callable for the native function whose ``wasmtime_func_t`` lies in the buffer `function`."""
     cell = instance.cell
     enter, leave, check_reentry = cell.gate.enter, cell.gate.leave, cell.check_reentry
-    where = ctypes.addressof(function)
 
     def general(args: tuple[Any, ...]) -> Any:
         bits = explain_arguments(name, shape.type, args)
-        slots = _run(instance, cell, shape, where, bits)
+        slots = _run(instance, cell, shape, function, bits)
         return _results(instance, shape, slots, bits_to_value)
 
     if not shape.plain:
@@ -56,8 +55,8 @@ def bind_function(instance: WasmtimeInstance, name: str, shape: Shape, function:
 
         return call
 
-    raw = bytearray(max(shape.size, 16))
-    values = ctypes.addressof((ctypes.c_char * len(raw)).from_buffer(raw))
+    where = ctypes.addressof(function)  # `general` keeps the buffer, and `call_plain` keeps `general`
+    raw, values = _capi.slots(shape.count)
     count, context = shape.count, cell.context
     trap_cell = bytearray(8)
     trap_at = ctypes.addressof((ctypes.c_char * 8).from_buffer(trap_cell))
@@ -87,16 +86,14 @@ def bind_function(instance: WasmtimeInstance, name: str, shape: Shape, function:
         finally:
             leave()
 
-    # The address stays good for as long as the callable: the buffer that holds the function goes with it.
-    call_plain.__dict__["function"] = function
     return call_plain
 
 
-def _view(raw: bytearray, layout: Any) -> memoryview:
-    return memoryview(raw).cast(layout)
+def _view(raw: memoryview, layout: Any) -> memoryview:
+    return raw.cast(layout)
 
 
-def _pack_slowly(raw: bytearray, name: str, shape: Shape, args: tuple[Any, ...]) -> None:
+def _pack_slowly(raw: memoryview, name: str, shape: Shape, args: tuple[Any, ...]) -> None:
     for position, bits in enumerate(explain_arguments(name, shape.type, args)):
         raw[16 * position : 16 * position + 16] = encode_bits(bits)
 
@@ -108,7 +105,7 @@ def _fault(cell: Cell, error: int | None, trap: int) -> BaseException:
     return fault if pending is None else pending
 
 
-def _run(instance: WasmtimeInstance, cell: Cell, shape: Shape, where: int, values: Sequence[Any]) -> bytes:
+def _run(instance: WasmtimeInstance, cell: Cell, shape: Shape, function: Any, values: Sequence[Any]) -> bytes:
     """Call with an array of its own: `values` are number bit patterns and Python references, slots come back."""
     roots: list[Any] = []
     try:
@@ -116,12 +113,13 @@ def _run(instance: WasmtimeInstance, cell: Cell, shape: Shape, where: int, value
             to_slot(instance, value, kind, roots, what=f"argument {position}")
             for position, (value, kind) in enumerate(zip(values, shape.type.params, strict=True), 1)
         )
-        array = ctypes.create_string_buffer(slots, max(shape.size, 16))
+        raw, values_at = _capi.slots(shape.count)
+        raw[: len(slots)] = slots
         trap = ctypes.c_void_p()
-        error = _invoke(cell.context, where, ctypes.addressof(array), shape.count, ctypes.addressof(trap))
+        error = _invoke(cell.context, ctypes.addressof(function), values_at, shape.count, ctypes.addressof(trap))
         if error is not None or trap.value:
             raise _fault(cell, error, trap.value or 0)
-        return array.raw
+        return bytes(raw)
     finally:
         for root in roots:
             _capi.val_unroot(ctypes.addressof(root))
@@ -154,7 +152,7 @@ def call_with_bits(instance: WasmtimeInstance, name: str, shape: Shape, function
     if not entered:
         cell.check_reentry()
     try:
-        slots = _run(instance, cell, shape, ctypes.addressof(function), values)
+        slots = _run(instance, cell, shape, function, values)
         return _results(instance, shape, slots, lambda pattern, _kind: pattern)
     finally:
         if entered:

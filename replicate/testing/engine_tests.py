@@ -1,0 +1,709 @@
+"""The contract of a backend, as tests: subclass `EngineTests` and set `engine_name`."""
+
+from __future__ import annotations
+
+import struct
+import threading
+import time
+from typing import Any, ClassVar
+
+import pytest
+
+from replicate.errors import (
+    ArgumentRangeError,
+    ArgumentTypeError,
+    ArityError,
+    ComponentError,
+    ConcurrentUseError,
+    DeadHandleError,
+    GuestExit,
+    HostResultError,
+    ImportTypeError,
+    InvalidModuleError,
+    MemoryAccessError,
+    MissingExportError,
+    MissingImportError,
+    NotReplicableError,
+    SnapshotMismatchError,
+    TableAccessError,
+    Trap,
+    TrapCode,
+    UnsupportedError,
+)
+from replicate.imports import HostFunction, HostGlobal, HostMemory, HostTable
+from replicate.interfaces import Engine, EngineTraits, Instance
+from replicate.registry import load_engine
+from replicate.values import FuncRef
+
+__all__ = ["EngineTests"]
+
+NUMBERS = """(module
+  (func (export "i32") (param i32) (result i32) local.get 0)
+  (func (export "i64") (param i64) (result i64) local.get 0)
+  (func (export "f32") (param f32) (result f32) local.get 0)
+  (func (export "f64") (param f64) (result f64) local.get 0)
+  (func (export "v128") (param v128) (result v128) local.get 0)
+  (func (export "swap") (param i32 f64) (result f64 i32) local.get 1 local.get 0)
+  (func (export "sum") (param i32 i64 f32 f64) (result f64)
+    (f64.add (f64.add (f64.convert_i32_s (local.get 0)) (f64.convert_i64_s (local.get 1)))
+             (f64.add (f64.promote_f32 (local.get 2)) (local.get 3))))
+  (func (export "nothing")))"""
+
+STATE = """(module
+  (memory (export "memory") 1 4) (global $hidden (mut i32) (i32.const 7)) (global (export "shown") (mut i64) (i64.const 9))
+  (global $f (mut f32) (f32.const 0)) (global $v (mut v128) (v128.const i64x2 1 2))
+  (func (export "set") (param i32 i32) (i32.store (local.get 0) (local.get 1)) (global.set $hidden (local.get 1)))
+  (func (export "get") (param i32) (result i32) (i32.load (local.get 0)))
+  (func (export "hidden") (result i32) (global.get $hidden))
+  (func (export "set_f") (param i32) (global.set $f (f32.reinterpret_i32 (local.get 0))))
+  (func (export "f_bits") (result i32) (i32.reinterpret_f32 (global.get $f)))
+  (func (export "set_v") (param i64) (global.set $v (i64x2.splat (local.get 0))))
+  (func (export "v_low") (result i64) (i64x2.extract_lane 0 (global.get $v)))
+  (func (export "grow") (param i32) (result i32) (memory.grow (local.get 0)))
+  (func (export "pages") (result i32) (memory.size))
+  (func (export "spoil") (i32.store (i32.const 0) (i32.const 99)) (global.set $hidden (i32.const 99)) unreachable))"""
+
+TABLES = """(module
+  (type $t (func (result i32))) (import "host" "ten" (func $ten (type $t)))
+  (table $table (export "table") 2 8 funcref) (global $ref (mut funcref) (ref.null func))
+  (elem (i32.const 0) $one)
+  (elem declare func $one $two $ten)
+  (elem $passive func $two $two)
+  (func $one (export "one") (type $t) i32.const 1)
+  (func $two (type $t) i32.const 2)
+  (func (export "call") (param i32) (result i32) (call_indirect (type $t) (local.get 0)))
+  (func (export "put_two") (param i32) (table.set $table (local.get 0) (ref.func $two)))
+  (func (export "put_ten") (param i32) (table.set $table (local.get 0) (ref.func $ten)))
+  (func (export "clear") (param i32) (table.set $table (local.get 0) (ref.null func)))
+  (func (export "grow") (param i32) (result i32) (table.grow $table (ref.func $two) (local.get 0)))
+  (func (export "size") (result i32) (table.size $table))
+  (func (export "keep") (param i32) (global.set $ref (table.get $table (local.get 0))))
+  (func (export "put_kept") (param i32) (table.set $table (local.get 0) (global.get $ref)))
+  (func (export "fetch") (param i32) (result funcref) (table.get $table (local.get 0)))
+  (func (export "init") (table.init $table $passive (i32.const 0) (i32.const 0) (i32.const 2)))
+  (func (export "drop") (elem.drop $passive)))"""
+
+HOST = """(module
+  (import "host" "add" (func $add (param i32 i32) (result i32)))
+  (import "host" "two" (func $two (result i64 f32)))
+  (import "host" "note" (func $note (param f64)))
+  (memory (export "memory") 1)
+  (func (export "add") (param i32 i32) (result i32) (call $add (local.get 0) (local.get 1)))
+  (func (export "two") (result i64 f32) (call $two))
+  (func (export "note") (param f64) (call $note (local.get 0)))
+  (func (export "plain") (param i32) (result i32) (i32.mul (local.get 0) (i32.const 2))))"""
+
+SPIN = """(module (func (export "spin") (param $n i64) (result i64) (local $x i64)
+  (loop $l (local.set $x (i64.add (i64.mul (local.get $x) (i64.const 6364136223846793005)) (local.get $n)))
+    (br_if $l (i64.ne (i64.const 0) (local.tee $n (i64.sub (local.get $n) (i64.const 1))))))
+  (local.get $x)))"""
+
+PROPOSALS = {
+    "multi_memory": "(module (memory 1) (memory 1))",
+    "memory64": "(module (memory i64 1))",
+    "tail_calls": "(module (func $f return_call $f))",
+    "exceptions": "(module (tag $t) (func (throw $t)))",
+    "gc": "(module (type $s (struct (field i32))) (func (drop (struct.new_default $s))))",
+    "extended_const": "(module (global i32 (i32.add (i32.const 1) (i32.const 2))))",
+    "relaxed_simd": "(module (func (param v128 v128) (result v128) (i8x16.relaxed_swizzle (local.get 0) (local.get 1))))",
+}
+
+
+def _host(**functions: Any) -> dict[str, dict[str, Any]]:
+    given: dict[str, Any] = {"add": lambda a, b: a + b, "two": lambda: (1, 2.0), "note": lambda x: None}
+    return {"host": {**given, **functions}}
+
+
+class EngineTests:
+    """Check a backend against `replicate.interfaces`, every trait included.
+
+    ::
+
+        class TestMine(EngineTests):
+            engine_name = "mine"
+    """
+
+    engine_name: ClassVar[str]
+
+    @pytest.fixture
+    def engine(self) -> Engine:
+        """Give the engine under test."""
+        return load_engine(self.engine_name)
+
+    @pytest.fixture
+    def traits(self, engine: Engine) -> EngineTraits:
+        """Give what the engine claims."""
+        return engine.traits
+
+    @staticmethod
+    def make(engine: Engine, wat: str, imports: Any = None) -> Instance:
+        """Compile and instantiate."""
+        return engine.compile(wat).instantiate(imports)
+
+    # -- calls ---------------------------------------------------------------------------------------------------------
+
+    @pytest.mark.parametrize(
+        ("name", "value", "expected"),
+        [
+            ("i32", -1, -1),
+            ("i32", 2**32 - 1, -1),
+            ("i32", 2**31, -(2**31)),
+            ("i32", True, 1),
+            ("i64", -(2**63), -(2**63)),
+            ("i64", 2**64 - 1, -1),
+            ("f32", 1.5, 1.5),
+            ("f32", 3, 3.0),
+            ("f64", 0.1, 0.1),
+            ("f64", float("-inf"), float("-inf")),
+            ("v128", 2**127 + 5, 2**127 + 5),
+            ("v128", bytes(range(16)), int.from_bytes(bytes(range(16)), "little")),
+        ],
+    )
+    def test_a_number_crosses_both_ways(self, engine: Engine, name: str, value: Any, expected: Any) -> None:
+        with self.make(engine, NUMBERS) as instance:
+            assert expected == instance.call(name, value)
+
+    def test_several_results_come_as_a_tuple_and_none_as_none(self, engine: Engine) -> None:
+        with self.make(engine, NUMBERS) as instance:
+            assert (2.5, 7) == instance.call("swap", 7, 2.5)
+            assert instance.call("nothing") is None
+            assert instance.call("sum", 1, 2, 3.0, 4.0) == 10.0
+
+    @pytest.mark.parametrize(
+        ("name", "args", "error"),
+        [
+            ("i32", (), ArityError),
+            ("i32", (1, 2), ArityError),
+            ("nothing", (1,), ArityError),
+            ("i32", ("1",), ArgumentTypeError),
+            ("i32", (1.0,), ArgumentTypeError),
+            ("i32", (None,), ArgumentTypeError),
+            ("f64", ("1",), ArgumentTypeError),
+            ("i32", (2**32,), ArgumentRangeError),
+            ("i32", (-(2**31) - 1,), ArgumentRangeError),
+            ("i64", (2**64,), ArgumentRangeError),
+            ("f32", (1e39,), ArgumentRangeError),
+            ("v128", (b"short",), ArgumentRangeError),
+            ("v128", (2**128,), ArgumentRangeError),
+        ],
+    )
+    def test_a_wrong_argument_is_refused_before_the_call(
+        self, engine: Engine, name: str, args: Any, error: Any
+    ) -> None:
+        with self.make(engine, NUMBERS) as instance:
+            with pytest.raises(error, match=name):
+                instance.call(name, *args)
+            assert instance.call("i32", 5) == 5
+
+    @pytest.mark.parametrize(("name", "bits"), [("f32", 0x7FA00001), ("f64", 0x7FF4000000000001), ("i32", 2**32 - 1)])
+    def test_bit_patterns_cross_unchanged(self, engine: Engine, name: str, bits: int) -> None:
+        with self.make(engine, NUMBERS) as instance:
+            assert bits == instance.call_bits(name, bits)
+
+    def test_an_unknown_export_names_the_known_ones(self, engine: Engine) -> None:
+        with self.make(engine, NUMBERS) as instance:
+            with pytest.raises(MissingExportError, match="swap"):
+                instance.call("nope")
+            with pytest.raises(MissingExportError):
+                instance.exports["nope"]
+            assert set(instance.exports) == {"i32", "i64", "f32", "f64", "v128", "swap", "sum", "nothing"}
+            assert instance.exports.i32(4) == 4  # type: ignore[attr-defined]
+
+    @pytest.mark.parametrize(
+        ("body", "code"),
+        [
+            ("unreachable", TrapCode.UNREACHABLE),
+            ("(drop (i32.div_s (i32.const 1) (i32.const 0)))", TrapCode.INTEGER_DIVISION_BY_ZERO),
+            ("(drop (i32.div_s (i32.const 0x80000000) (i32.const -1)))", TrapCode.INTEGER_OVERFLOW),
+            ("(drop (i32.trunc_f32_s (f32.const nan)))", TrapCode.BAD_CONVERSION_TO_INTEGER),
+            ("(drop (i32.load (i32.const -4)))", TrapCode.MEMORY_OUT_OF_BOUNDS),
+            ("(call_indirect (i32.const 9))", TrapCode.TABLE_OUT_OF_BOUNDS),
+            ("(call_indirect (i32.const 0))", TrapCode.INDIRECT_CALL_TO_NULL),
+            ("(call_indirect (type $other) (i32.const 1) (i32.const 1))", TrapCode.BAD_SIGNATURE),
+            ("call $f", TrapCode.STACK_OVERFLOW),
+        ],
+    )
+    def test_a_trap_says_why_and_the_instance_lives_on(self, engine: Engine, body: str, code: TrapCode) -> None:
+        wat = f"""(module (type $other (func (param i32))) (memory 1) (table 2 funcref) (elem (i32.const 1) $f)
+            (func $f (export "f") {body}) (func (export "fine") (result i32) i32.const 3))"""
+        with self.make(engine, wat) as instance:
+            for _ in range(2):
+                with pytest.raises(Trap, match=code.value) as caught:
+                    instance.call("f")
+                assert caught.value.code is code
+            assert instance.call("fine") == 3
+
+    # -- host functions ------------------------------------------------------------------------------------------------
+
+    def test_host_functions_take_and_give_values(self, engine: Engine) -> None:
+        noted: list[float] = []
+        with self.make(engine, HOST, _host(note=noted.append)) as instance:
+            assert instance.call("add", 2, 3) == 5
+            assert instance.call("add", -1, 2**31 - 1) == 2**31 - 2
+            assert instance.call("two") == (1, 2.0)
+            instance.call("note", 0.5)
+        assert noted == [0.5]
+
+    def test_a_host_functions_exception_arrives_as_it_was(self, engine: Engine) -> None:
+        class OurError(Exception):
+            pass
+
+        error = OurError("mine")
+
+        def fail(a: int, b: int) -> int:
+            raise error
+
+        with self.make(engine, HOST, _host(add=fail)) as instance:
+            with pytest.raises(OurError) as caught:
+                instance.call("add", 1, 2)
+            assert caught.value is error
+            assert "fail" in [entry.name for entry in caught.traceback]
+            assert instance.call("plain", 4) == 8
+
+    def test_a_base_exception_crosses_the_guest_too(self, engine: Engine) -> None:
+        def stop(a: int, b: int) -> int:
+            raise KeyboardInterrupt
+
+        with self.make(engine, HOST, _host(add=stop)) as instance, pytest.raises(KeyboardInterrupt):
+            instance.call("add", 1, 2)
+
+    def test_a_host_function_may_call_back_into_its_guest(self, engine: Engine) -> None:
+        def add(guest: Any, a: int, b: int) -> int:
+            return int(guest.call("plain", a)) + (guest.call("add", a - 1, b) if a else 0)
+
+        with self.make(engine, HOST, _host(add=HostFunction(add, caller=True))) as instance:
+            assert instance.call("add", 3, 0) == 12
+
+    def test_a_host_function_may_catch_what_a_nested_call_raised(self, engine: Engine) -> None:
+        def add(guest: Any, a: int, b: int) -> int:
+            if a == 0:
+                raise ValueError("inner")
+            try:
+                guest.call("add", 0, 0)
+            except ValueError:
+                return 77
+            return 0
+
+        with self.make(engine, HOST, _host(add=HostFunction(add, caller=True))) as instance:
+            assert instance.call("add", 1, 0) == 77
+            with pytest.raises(ValueError, match="inner"):
+                instance.call("add", 0, 0)
+
+    def test_a_host_function_reads_its_guests_memory(self, engine: Engine) -> None:
+        def note(guest: Any, value: float) -> None:
+            guest.memory.pack("<d", 8, value)
+            guest.state["noted"] = value
+
+        with self.make(engine, HOST, _host(note=HostFunction(note, caller=True))) as instance:
+            instance.call("note", 2.5)
+            assert instance.memory.unpack("<d", 8) == (2.5,)
+            assert instance.state == {"noted": 2.5}
+
+    @pytest.mark.parametrize("result", [None, "1", 1.5, 2**32, (1, 2), ()])
+    def test_a_wrong_host_result_is_an_error(self, engine: Engine, result: Any) -> None:
+        with (
+            self.make(engine, HOST, _host(add=lambda a, b: result)) as instance,
+            pytest.raises(HostResultError, match="add"),
+        ):
+            instance.call("add", 1, 2)
+
+    def test_guest_exit_is_an_exception_with_the_status(self, engine: Engine) -> None:
+        def leave(value: float) -> None:
+            raise GuestExit(3)
+
+        with self.make(engine, HOST, _host(note=leave)) as instance:
+            with pytest.raises(GuestExit) as caught:
+                instance.call("note", 0.0)
+            assert caught.value.code == 3
+
+    def test_each_thread_gets_its_own_exception(self, engine: Engine) -> None:
+        module = engine.compile(HOST)
+        wrong: list[object] = []
+
+        def work(number: int) -> None:
+            def fail(a: int, b: int) -> int:
+                raise LookupError(number, a)
+
+            with module.instantiate(_host(add=fail)) as instance:
+                for turn in range(200):
+                    try:
+                        instance.call("add", turn, 0)
+                        wrong.append("returned")
+                    except LookupError as error:
+                        if error.args != (number, turn):
+                            wrong.append(error.args)
+
+        threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert wrong == []
+
+    # -- imports -------------------------------------------------------------------------------------------------------
+
+    def test_missing_imports_are_all_named(self, engine: Engine) -> None:
+        with pytest.raises(MissingImportError, match=r"host\.add.*host\.two.*host\.note"):
+            self.make(engine, HOST)
+
+    @pytest.mark.parametrize("value", [5, "x", HostFunction(print, params=("i64",)), HostFunction(print, results=())])
+    def test_an_import_that_does_not_fit_is_named(self, engine: Engine, value: Any) -> None:
+        with pytest.raises(ImportTypeError, match=r"host\.add"):
+            self.make(engine, HOST, _host(add=value))
+
+    def test_memories_tables_and_globals_are_made_for_each_instance(self, engine: Engine) -> None:
+        module = engine.compile("""(module
+          (import "m" "memory" (memory 1)) (import "m" "table" (table 1 funcref)) (import "m" "g" (global $g (mut i32)))
+          (import "m" "c" (global $c f64)) (func (export "set") (param i32) (i32.store (i32.const 0) (local.get 0))
+          (global.set $g (local.get 0))) (func (export "get") (result i32 i32 f64)
+          (i32.load (i32.const 0)) (global.get $g) (global.get $c)))""")
+        imports = {"m": {"g": 5, "c": HostGlobal(2.5)}}
+        with module.instantiate(imports) as one, module.instantiate(imports) as two:
+            one.call("set", 9)
+            assert one.call("get") == (9, 9, 2.5)
+            assert two.call("get") == (0, 5, 2.5)
+            assert two.memory.size == 65536
+
+    def test_a_given_memory_has_its_limits(self, engine: Engine) -> None:
+        module = engine.compile(
+            '(module (import "m" "memory" (memory 1 5)) (func (export "p") (result i32) memory.size))'
+        )
+        with module.instantiate({"m": {"memory": HostMemory(3, maximum=4)}}) as instance:
+            assert instance.call("p") == 3
+            assert instance.memory.grow(1) == 3
+            with pytest.raises(MemoryAccessError):
+                instance.memory.grow(1)
+        with pytest.raises(ImportTypeError, match="minimum"):
+            module.instantiate({"m": {"memory": HostMemory(0)}})
+        with pytest.raises(ImportTypeError, match="maximum"):
+            module.instantiate({"m": {"memory": HostMemory(3, maximum=9)}})
+        with pytest.raises(ImportTypeError, match="HostMemory"):
+            module.instantiate({"m": {"memory": HostTable(3)}})
+
+    # -- memory --------------------------------------------------------------------------------------------------------
+
+    def test_memory_is_read_written_and_grown(self, engine: Engine) -> None:
+        with self.make(engine, STATE) as instance:
+            memory = instance.memory
+            assert memory.size == 65536
+            memory.write(65532, b"abcd")
+            assert instance.call("get", 65532) == struct.unpack("<i", b"abcd")[0]
+            assert memory.grow(1) == 1
+            assert memory.size == 131072
+            assert memory.read(65532, 8) == b"abcd\0\0\0\0"
+            assert instance.call("grow", 1) == 2
+            assert memory.size == 196608
+            memory.write(10, b"text\0")
+            assert memory.read_cstring(10) == b"text"
+            memory.write(196608, b"")
+            assert memory.read(196608, 0) == b""
+
+    @pytest.mark.parametrize(("offset", "length"), [(-1, 1), (65536, 1), (65535, 2), (2**40, 1), (0, -1), (0, 2**40)])
+    def test_memory_outside_is_refused(self, engine: Engine, offset: int, length: int) -> None:
+        with self.make(engine, STATE) as instance:
+            with pytest.raises(MemoryAccessError, match="outside memory 0 of 65536 bytes"):
+                instance.memory.read(offset, length)
+            if length > 0 and length < 100:
+                with pytest.raises(MemoryAccessError):
+                    instance.memory.write(offset, b"x" * length)
+            with pytest.raises(MemoryAccessError):
+                instance.memory.grow(100)
+            with pytest.raises(MemoryAccessError):
+                instance.memory.grow(-1)
+
+    def test_a_stable_memory_stays_where_it_is(self, engine: Engine, traits: EngineTraits) -> None:
+        wat = '(module (memory (export "memory") 1))'
+        with self.make(engine, wat) as instance:
+            before = instance.memory_address(0)
+            instance.memory.grow(2000)
+            if traits.stable_memory:
+                assert before == instance.memory_address(0)
+                assert before % 4096 == 0
+            assert instance.memory.read(2000 * 65536, 8) == bytes(8)
+
+    # -- globals and tables --------------------------------------------------------------------------------------------
+
+    def test_globals_keep_every_bit(self, engine: Engine) -> None:
+        with self.make(engine, STATE) as instance:
+            instance.call("set_f", 0x7FA00001)
+            assert instance.global_bits(2) == 0x7FA00001
+            instance.set_global_bits(2, 0xFFA00003)
+            assert instance.call("f_bits") & 0xFFFFFFFF == 0xFFA00003
+            instance.call("set_v", -2)
+            assert instance.global_bits(3) == (2**64 - 2) << 64 | (2**64 - 2)
+            instance.set_global_bits(3, 5)
+            assert instance.call("v_low") == 5
+            instance.globals["shown"].value = -3
+            assert instance.globals["shown"].value == -3
+            assert instance.globals[0].value == 7
+            with pytest.raises(ArgumentTypeError):
+                instance.globals["shown"].value = "x"
+            with pytest.raises(MissingExportError):
+                instance.globals["nope"]
+
+    def test_a_constant_global_can_be_read_and_not_set(self, engine: Engine) -> None:
+        with self.make(engine, '(module (global (export "c") i32 (i32.const 4)))') as instance:
+            assert instance.globals["c"].value == 4
+            with pytest.raises(ArgumentTypeError, match="constant"):
+                instance.globals["c"].value = 5
+
+    def test_references_pass_through_tables(self, engine: Engine, traits: EngineTraits) -> None:
+        if not traits.reference_values:
+            with self.make(engine, TABLES, {"host": {"ten": lambda: 10}}) as instance, pytest.raises(UnsupportedError):
+                instance.call("fetch", 0)
+            return
+        with self.make(engine, TABLES, {"host": {"ten": lambda: 10}}) as instance:
+            function = instance.call("fetch", 0)
+            assert isinstance(function, FuncRef)
+            assert function() == 1
+            assert instance.call("fetch", 1) is None
+            table = instance.tables["table"]
+            assert len(table) == 2
+            table[1] = function
+            assert instance.call("call", 1) == 1
+            instance.call("put_ten", 0)
+            ten = table[0]
+            assert ten() == 10
+            table[0] = None
+            with pytest.raises(Trap, match="uninitialized"):
+                instance.call("call", 0)
+            assert table.grow(2) == 2
+            with pytest.raises(TableAccessError):
+                table[4]
+            with pytest.raises(TableAccessError):
+                table.grow(100)
+            with pytest.raises(ArgumentTypeError):
+                table[0] = 5
+        with pytest.raises(DeadHandleError):
+            function()
+
+    def test_host_objects_pass_as_externref(self, engine: Engine, traits: EngineTraits) -> None:
+        if not traits.reference_values:
+            return
+        wat = """(module (import "h" "swap" (func $swap (param externref i32) (result i32 externref)))
+            (global $kept (mut externref) (ref.null extern))
+            (func (export "swap") (param externref i32) (result i32 externref) (call $swap (local.get 0) (local.get 1)))
+            (func (export "keep") (param externref) (global.set $kept (local.get 0)))
+            (func (export "kept") (result externref) (global.get $kept)))"""
+        thing = object()
+        with self.make(engine, wat, {"h": {"swap": lambda value, number: (number + 1, value)}}) as instance:
+            assert instance.call("swap", thing, 4) == (5, thing)
+            assert instance.call("swap", None, 4) == (5, None)
+            instance.call("keep", thing)
+            for _ in range(1000):
+                instance.call("swap", object(), 1)
+            assert instance.call("kept") is thing
+            with pytest.raises(NotReplicableError, match="externref"):
+                instance.snapshot()
+            instance.call("keep", None)
+            instance.snapshot()
+
+    # -- whole state ---------------------------------------------------------------------------------------------------
+
+    def test_the_start_function_runs_when_instantiating_and_only_then(self, engine: Engine) -> None:
+        calls: list[int] = []
+        module = engine.compile("""(module (import "h" "f" (func $f)) (global $n (mut i32) (i32.const 0))
+            (func $start (call $f) (global.set $n (i32.add (global.get $n) (i32.const 1)))) (start $start)
+            (func (export "n") (result i32) (global.get $n)))""")
+        imports = {"h": {"f": lambda: calls.append(1)}}
+        with module.instantiate(imports) as instance:
+            assert (instance.call("n"), len(calls)) == (1, 1)
+            snapshot = instance.snapshot()
+            with module.create(module.link(imports)) as other:
+                assert other.call("n") == 0
+                other.restore(snapshot)
+                assert (other.call("n"), len(calls)) == (1, 1)
+
+    def test_a_snapshot_holds_memory_globals_and_size(self, engine: Engine) -> None:
+        module = engine.compile(STATE)
+        with module.instantiate() as one, module.instantiate() as two:
+            one.call("set", 100, 5)
+            one.call("set_f", 0x7FA00001)
+            one.call("grow", 1)
+            snapshot = one.snapshot()
+            two.call("set", 200, 8)
+            two.restore(snapshot)
+            assert two.snapshot() == snapshot
+            assert (two.call("get", 100), two.call("get", 200), two.call("hidden")) == (5, 0, 5)
+            assert (two.call("pages"), two.call("f_bits")) == (2, 0x7FA00001)
+            with pytest.raises(Trap):
+                one.call("spoil")
+            one.call("grow", 2)
+            assert one.snapshot() != snapshot
+            one.restore(snapshot)
+            assert one.snapshot() == snapshot
+            assert one.call("pages") == 2
+
+    def test_handles_survive_a_restore_that_shrinks(self, engine: Engine) -> None:
+        with self.make(engine, STATE) as instance:
+            small = instance.snapshot()
+            memory, put = instance.memory, instance.exports["set"]
+            instance.call("grow", 2)
+            instance.restore(small)
+            assert memory.size == 65536
+            put(4, 6)
+            assert instance.call("get", 4) == 6
+
+    def test_a_snapshot_holds_tables_references_and_segments(self, engine: Engine, traits: EngineTraits) -> None:
+        module = engine.compile(TABLES)
+        imports = {"host": {"ten": lambda: 10}}
+        with module.instantiate(imports) as one, module.instantiate(imports) as two:
+            fresh = one.snapshot()
+            one.call("put_ten", 1)
+            one.call("keep", 0)
+            one.call("clear", 0)
+            one.call("grow", 1)
+            one.call("drop")
+            snapshot = one.snapshot()
+            two.restore(snapshot)
+            assert two.snapshot() == snapshot
+            assert (two.call("call", 1), two.call("call", 2), two.call("size")) == (10, 2, 3)
+            with pytest.raises(Trap, match="uninitialized"):
+                two.call("call", 0)
+            two.call("put_kept", 0)
+            assert two.call("call", 0) == 1
+            with pytest.raises(Trap):
+                two.call("init")
+            two.restore(fresh)
+            assert two.snapshot() == fresh
+            two.call("init")
+            assert two.call("call", 1) == 2
+
+    def test_a_table_that_only_the_host_wrote_is_carried(self, engine: Engine, traits: EngineTraits) -> None:
+        if not traits.reference_values:
+            return
+        wat = """(module (table (export "t") 2 funcref) (func (export "f") (result i32) i32.const 5) (elem (i32.const 0) 0)
+            (func (export "call") (param i32) (result i32) (call_indirect (result i32) (local.get 0))))"""
+        module = engine.compile(wat)
+        with module.instantiate() as one, module.instantiate() as two:
+            fresh = one.snapshot()
+            one.tables["t"][1] = one.tables["t"][0]
+            two.restore(one.snapshot())
+            assert two.call("call", 1) == 5
+            two.restore(fresh)
+            assert two.tables["t"][1] is None
+
+    def test_a_snapshot_of_another_module_is_refused(self, engine: Engine) -> None:
+        with self.make(engine, STATE) as one, self.make(engine, NUMBERS) as two:
+            with pytest.raises(SnapshotMismatchError, match="another module"):
+                two.restore(one.snapshot())
+
+    # -- life and threads ----------------------------------------------------------------------------------------------
+
+    def test_a_closed_instance_is_dead_and_says_so(self, engine: Engine) -> None:
+        instance = self.make(engine, STATE)
+        memory, put = instance.memory, instance.exports["set"]
+        instance.call("set", 1, 1)
+        bound = instance.bind("get")
+        instance.close()
+        instance.close()
+        for use in (lambda: instance.call("get", 0), lambda: memory.size, lambda: put(1, 1), lambda: bound(0)):
+            with pytest.raises(DeadHandleError):
+                use()
+        with pytest.raises(DeadHandleError):
+            instance.snapshot()
+
+    def test_a_second_thread_is_kept_out(self, engine: Engine, traits: EngineTraits) -> None:
+        if traits.thread_bound:
+            return
+        inside, let_go = threading.Event(), threading.Event()
+
+        def note(value: float) -> None:
+            inside.set()
+            assert let_go.wait(30)
+
+        with self.make(engine, HOST, _host(note=note)) as instance:
+            thread = threading.Thread(target=instance.call, args=("note", 1.0))
+            thread.start()
+            try:
+                assert inside.wait(30)
+                with pytest.raises(ConcurrentUseError):
+                    instance.call("plain", 1)
+                with pytest.raises(ConcurrentUseError):
+                    instance.call_bits("plain", 1)
+                with pytest.raises(ConcurrentUseError):
+                    instance.close()
+            finally:
+                let_go.set()
+                thread.join()
+            assert instance.call("plain", 1) == 2
+
+    def test_an_instance_moves_between_threads(self, engine: Engine, traits: EngineTraits) -> None:
+        if traits.thread_bound:
+            return
+        with self.make(engine, STATE) as instance:
+            for number in range(5):
+                thread = threading.Thread(target=instance.call, args=("set", 4 * number, number))
+                thread.start()
+                thread.join()
+            assert [instance.call("get", 4 * number) for number in range(5)] == list(range(5))
+
+    def test_calls_let_other_threads_run_or_not_as_claimed(self, engine: Engine, traits: EngineTraits) -> None:
+        with self.make(engine, SPIN) as instance:
+            instance.call("spin", 1)
+            ticks: list[float] = []
+            done = threading.Event()
+
+            def tick() -> None:
+                while not done.is_set():
+                    ticks.append(time.monotonic())
+                    time.sleep(0.001)
+
+            thread = threading.Thread(target=tick)
+            thread.start()
+            while not ticks:
+                time.sleep(0.001)
+            began = time.monotonic()
+            instance.call("spin", 300_000_000)
+            ended = time.monotonic()
+            done.set()
+            thread.join()
+            during = sum(began < tick < ended for tick in ticks)
+            assert (during > 5) is traits.releases_gil
+
+    # -- modules -------------------------------------------------------------------------------------------------------
+
+    @pytest.mark.parametrize(
+        "source",
+        [
+            b"",
+            b"\0asm",
+            b"not wasm at all",
+            b"\0asm\1\0\0\0\1\x7f",
+            "(module (func (result i32)))",
+            "(module",
+            "/no/such.wasm",
+        ],
+    )
+    def test_what_is_no_module_is_refused(self, engine: Engine, source: Any) -> None:
+        with pytest.raises(InvalidModuleError):
+            engine.compile(source)
+
+    def test_a_component_is_refused_by_name(self, engine: Engine) -> None:
+        with pytest.raises(ComponentError, match="component"):
+            engine.compile(b"\0asm\x0d\0\1\0")
+
+    def test_a_module_is_read_from_a_file(self, engine: Engine, tmp_path: Any) -> None:
+        (tmp_path / "m.wat").write_text(NUMBERS)
+        (tmp_path / "m.wasm").write_bytes(engine.wat_to_wasm(NUMBERS))
+        for path in (tmp_path / "m.wat", tmp_path / "m.wasm", str(tmp_path / "m.wasm")):
+            with engine.compile(path).instantiate() as instance:
+                assert instance.call("i32", 4) == 4
+
+    @pytest.mark.parametrize("proposal", sorted(PROPOSALS))
+    def test_each_proposal_works_or_is_refused_as_claimed(
+        self, engine: Engine, traits: EngineTraits, proposal: str
+    ) -> None:
+        # The text is assembled by an engine that has every proposal, so that a refusal is the compiler's own.
+        wasm = load_engine("wasmtime").wat_to_wasm(PROPOSALS[proposal])
+        if getattr(traits, proposal):
+            engine.compile(wasm).instantiate().close()
+        else:
+            with pytest.raises((UnsupportedError, InvalidModuleError)):
+                engine.compile(wasm)
+
+    def test_a_name_is_any_unicode(self, engine: Engine) -> None:
+        with self.make(
+            engine, '(module (func (export "gr\\c3\\bc\\c3\\9f \\f0\\9f\\90\\8d") (result i32) i32.const 1))'
+        ) as one:
+            assert one.call("grüß 🐍") == 1
