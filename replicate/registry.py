@@ -6,6 +6,7 @@ imported" are two different errors.
 
 from __future__ import annotations
 
+import atexit
 import threading
 from importlib import metadata
 from typing import TYPE_CHECKING
@@ -23,6 +24,8 @@ _ADAPTERS = "replicate.adapters"
 
 _lock = threading.Lock()
 _engines: dict[str, Engine] = {}
+# Runtimes clean up through their own modules' globals, which are gone when the interpreter clears ours.
+atexit.register(_engines.clear)
 
 
 def engine_names() -> list[str]:

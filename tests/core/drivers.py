@@ -1,0 +1,117 @@
+"""Drive `Pool` and `AsyncPool` by the same calls, so that one test body proves both."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from replicate import AsyncPool, Pool
+
+__all__ = ["DRIVERS", "AsyncDriver", "SyncDriver"]
+
+
+class SyncDriver:
+    """Be `Pool` itself."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        self.pool = Pool.open(*args, **options)
+        self.core = self.pool._core
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.pool, name)
+
+    def close(self) -> None:
+        self.pool.close()
+
+    def nested(self, outer: str, inner: str) -> None:
+        """Open a transaction inside another."""
+        with getattr(self.pool, outer)(), getattr(self.pool, inner)():
+            pass
+
+
+class _Loop:
+    """Run an event loop in a thread, shared by all tests."""
+
+    _loop: asyncio.AbstractEventLoop | None = None
+
+    @classmethod
+    def run(cls, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        if cls._loop is None:
+            cls._loop = asyncio.new_event_loop()
+            threading.Thread(target=cls._loop.run_forever, daemon=True).start()
+        return asyncio.run_coroutine_threadsafe(coroutine, cls._loop).result(120)
+
+
+class _BlockingGuest:
+    """Wait for the calls of an `AsyncGuest`."""
+
+    def __init__(self, guest: Any) -> None:
+        self.guest = guest
+
+    def call(self, name: str, *args: Any) -> Any:
+        return _Loop.run(self.guest.call(name, *args))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.guest, name)
+
+
+class AsyncDriver:
+    """Be `AsyncPool`, each call a task of its own in a loop in another thread."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        async def opened() -> AsyncPool:
+            return await AsyncPool.open(*args, **options)
+
+        self.pool: AsyncPool = _Loop.run(opened())
+        self.core = self.pool._core
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.pool, name)
+
+    def read(self, fn: Callable[..., Any], **options: Any) -> Any:
+        return _Loop.run(self.pool.read(fn, **options))
+
+    def write(self, fn: Callable[..., Any], **options: Any) -> Any:
+        return _Loop.run(self.pool.write(fn, **options))
+
+    def snapshot(self) -> Any:
+        return _Loop.run(self.pool.snapshot())
+
+    @contextmanager
+    def _transaction(self, manager: Any) -> Iterator[Any]:
+        async def enter() -> Any:
+            return await manager.__aenter__()
+
+        async def leave(*exc_info: Any) -> Any:
+            return await manager.__aexit__(*exc_info)
+
+        guest = _BlockingGuest(_Loop.run(enter()))
+        try:
+            yield guest
+        except BaseException as error:
+            _Loop.run(leave(type(error), error, error.__traceback__))
+            raise
+        _Loop.run(leave(None, None, None))
+
+    def reading(self, **options: Any) -> Any:
+        return self._transaction(self.pool.reading(**options))
+
+    def writing(self, **options: Any) -> Any:
+        return self._transaction(self.pool.writing(**options))
+
+    def close(self) -> None:
+        _Loop.run(self.pool.close())
+
+    def nested(self, outer: str, inner: str) -> None:
+        async def both() -> None:
+            async with getattr(self.pool, outer)():
+                async with getattr(self.pool, inner)():
+                    pass
+
+        _Loop.run(both())
+
+
+DRIVERS = {"threads": SyncDriver, "asyncio": AsyncDriver}

@@ -1,0 +1,300 @@
+"""Every interleaving of a pool's events: the pure state machine against what it promises."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import hypothesis.strategies as st
+import pytest
+from hypothesis import settings
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from replicate.errors import PoolClosedError
+from replicate.pool_state import PATIENCE, Call, Commit, Dispose, Phase, PoolState, Read, Share, Slot, Ticket, Write
+
+
+class PoolStateMachine(RuleBasedStateMachine):
+    """Play all users of a pool at once, and track by hand what must be true of each."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.state: PoolState
+        self.waiting: list[Ticket] = []
+        self.called: list[Ticket] = []
+        self.write_waiting: list[Ticket] = []
+        self.share_waiting: list[Ticket] = []
+        self.starting: list[Slot] = []
+        self.reading: dict[Slot, int] = {}
+        self.content: dict[Slot, int] = {}
+        self.spoiled: set[Slot] = set()
+        self.writer: Ticket | None = None
+        self.commit_ticket: Ticket | None = None
+        self.has_image = False
+        self.sharing = 0
+        self.image = 0
+        self.closed = False
+
+    @initialize(size=st.integers(1, 4))
+    def open(self, size: int) -> None:
+        self.state = PoolState(size)
+
+    def settle(self) -> None:
+        """Carry out decisions as the pool does."""
+        for decision in self.state.decisions():
+            if isinstance(decision, Read):
+                assert decision.ticket in self.waiting
+                self.waiting.remove(decision.ticket)
+                if decision.ticket in self.called:
+                    self.called.remove(decision.ticket)
+                self.got(decision.slot)
+            elif isinstance(decision, Call):
+                assert decision.ticket in self.waiting
+                assert decision.ticket not in self.called
+                self.called.append(decision.ticket)
+            elif isinstance(decision, Write):
+                assert self.writer is None
+                assert decision.ticket is self.write_waiting.pop(0), "writers are served in turn"
+                self.writer = decision.ticket
+            elif isinstance(decision, Commit):
+                assert decision.ticket is self.commit_ticket
+                self.take_image()
+            elif isinstance(decision, Share):
+                self.share_waiting.remove(decision.ticket)
+                assert not self.has_image
+                self.sharing += 1
+            elif isinstance(decision, Dispose):
+                assert decision.slot not in self.reading
+                assert decision.slot not in self.starting
+                self.content.pop(decision.slot, None)
+
+    def got(self, slot: Slot) -> None:
+        """A read has this slot: alone, and with the newest state unless it's going to be made so."""
+        assert not self.has_image, "no read starts during a hand-over"
+        assert slot not in self.reading
+        assert slot not in self.starting
+        if slot.phase is Phase.STARTING:
+            self.starting.append(slot)
+        else:
+            assert self.content[slot] == self.image, "a read that needs nothing sees the newest version"
+            assert slot not in self.spoiled, "and nothing that another read left"
+            self.reading[slot] = self.image
+
+    def take_image(self) -> None:
+        assert not self.has_image
+        assert self.sharing == 0
+        assert not self.starting, "nobody looks at the image during a commit"
+        self.has_image = True
+
+    @precondition(lambda self: not self.closed)
+    @rule(direct=st.booleans())
+    def ask_to_read(self, direct: bool) -> None:
+        ticket = Ticket(direct=direct)
+        slot = self.state.read_wanted(ticket)
+        if slot is None:
+            self.waiting.append(ticket)
+        else:
+            self.got(slot)
+        self.settle()
+
+    @precondition(lambda self: self.called)
+    @rule(data=st.data())
+    def answer_a_call(self, data: Any) -> None:
+        ticket = data.draw(st.sampled_from(self.called))
+        self.called.remove(ticket)
+        slot = self.state.claim(ticket)
+        if slot is not None:
+            self.waiting.remove(ticket)
+            self.got(slot)
+        self.settle()
+
+    @precondition(lambda self: self.waiting)
+    @rule(data=st.data())
+    def stop_waiting(self, data: Any) -> None:
+        ticket = data.draw(st.sampled_from(self.waiting))
+        self.waiting.remove(ticket)
+        if ticket in self.called:
+            self.called.remove(ticket)
+        self.state.cancelled(ticket)
+        self.settle()
+
+    @precondition(lambda self: self.starting)
+    @rule(data=st.data(), outcome=st.sampled_from(["made", "failed", "not wanted"]))
+    def finish_starting(self, data: Any, outcome: str) -> None:
+        slot = data.draw(st.sampled_from(self.starting))
+        self.starting.remove(slot)
+        if outcome == "made":
+            self.content[slot] = self.image
+            self.spoiled.discard(slot)
+            self.reading[slot] = self.image
+            self.state.started(slot)
+        elif outcome == "failed":
+            self.content.pop(slot, None)
+            self.spoiled.discard(slot)
+            self.state.start_failed(slot)
+        else:
+            self.state.give_back(slot)
+        self.settle()
+
+    @precondition(lambda self: self.reading)
+    @rule(data=st.data(), dirty=st.booleans(), lost=st.booleans())
+    def end_a_read(self, data: Any, dirty: bool, lost: bool) -> None:
+        slot = data.draw(st.sampled_from(list(self.reading)))
+        assert self.reading.pop(slot) == self.content[slot], "a read keeps its version to the end"
+        if lost:
+            self.content.pop(slot)
+            self.spoiled.discard(slot)
+        elif dirty:
+            self.spoiled.add(slot)
+        self.state.read_done(slot, dirty=dirty, lost=lost)
+        self.settle()
+
+    @precondition(lambda self: not self.closed)
+    @rule()
+    def ask_to_write(self) -> None:
+        ticket = Ticket()
+        if self.state.write_wanted(ticket):
+            assert self.writer is None
+            assert not self.write_waiting
+            self.writer = ticket
+        else:
+            self.write_waiting.append(ticket)
+        self.settle()
+
+    @precondition(lambda self: len(self.write_waiting) > 0)
+    @rule(data=st.data())
+    def stop_waiting_to_write(self, data: Any) -> None:
+        ticket = data.draw(st.sampled_from(self.write_waiting))
+        self.write_waiting.remove(ticket)
+        self.state.cancelled(ticket)
+        self.settle()
+
+    @precondition(lambda self: self.writer is not None and self.commit_ticket is None)
+    @rule()
+    def ask_to_commit(self) -> None:
+        self.commit_ticket = Ticket()
+        if self.state.image_wanted(self.commit_ticket):
+            self.take_image()
+        self.settle()
+
+    @precondition(lambda self: self.has_image)
+    @rule(committed=st.booleans())
+    def finish_commit(self, committed: bool) -> None:
+        self.image += committed
+        self.has_image = False
+        self.commit_ticket = None
+        self.state.image_done(committed=committed)
+        self.settle()
+
+    @precondition(lambda self: self.writer is not None and not self.has_image)
+    @rule()
+    def end_a_write(self) -> None:
+        self.writer = self.commit_ticket = None
+        self.state.write_done()
+        self.settle()
+
+    @precondition(lambda self: not self.closed)
+    @rule()
+    def ask_for_the_image(self) -> None:
+        ticket = Ticket()
+        if self.state.share_wanted(ticket):
+            assert not self.has_image
+            self.sharing += 1
+        else:
+            self.share_waiting.append(ticket)
+        self.settle()
+
+    @precondition(lambda self: self.sharing)
+    @rule()
+    def finish_with_the_image(self) -> None:
+        self.sharing -= 1
+        self.state.share_done()
+        self.settle()
+
+    @precondition(lambda self: not self.closed)
+    @rule(size=st.integers(1, 5))
+    def resize(self, size: int) -> None:
+        self.state.resize(size)
+        assert self.state.size == size
+        self.settle()
+
+    @precondition(lambda self: not self.closed)
+    @rule(really=st.integers(0, 9))
+    def close(self, really: int) -> None:
+        if really:
+            return
+        told = self.state.close()
+        assert set(told) == {*self.waiting, *self.write_waiting, *self.share_waiting}
+        self.waiting, self.called, self.write_waiting, self.share_waiting = [], [], [], []
+        self.closed = True
+        for ask in (self.state.read_wanted, self.state.write_wanted, self.state.share_wanted):
+            with pytest.raises(PoolClosedError):
+                ask(Ticket())
+        self.settle()
+
+    @precondition(lambda self: self.closed)
+    @rule()
+    def stay_closed(self) -> None:
+        assert self.state.closed
+
+    @invariant()
+    def version_counts_commits(self) -> None:
+        if hasattr(self, "state"):
+            assert self.state.version == self.image
+
+    @invariant()
+    def nobody_sleeps_while_there_is_something_for_them(self) -> None:
+        if not hasattr(self, "state") or self.closed:
+            return
+        free = [slot for slot in self.state.slots.values() if slot.phase is Phase.IDLE]
+        if self.waiting and free and not self.has_image and self.commit_ticket is None:
+            assert self.called, "a read waits beside an idle replica, and nobody has been told"
+        if self.write_waiting:
+            assert self.writer is not None
+        if self.share_waiting:
+            assert self.commit_ticket is not None
+        if self.commit_ticket is not None and not self.has_image:
+            assert self.sharing or self.starting
+
+    @invariant()
+    def replicas_are_where_they_should_be(self) -> None:
+        if not hasattr(self, "state"):
+            return
+        slots = self.state.slots.values()
+        assert {slot for slot in slots if slot.phase is Phase.READING} == set(self.reading)
+        assert {slot for slot in slots if slot.phase is Phase.STARTING} == set(self.starting)
+        assert self.state.sharing == self.sharing + len(self.starting)
+        if self.closed:
+            assert all(slot.phase is not Phase.IDLE for slot in slots)
+
+
+TestPoolState = PoolStateMachine.TestCase
+TestPoolState.settings = settings(max_examples=300, stateful_step_count=60, deadline=None)
+
+
+def test_a_called_reader_can_be_overtaken_only_so_often() -> None:
+    state = PoolState(1)
+    slot = state.read_wanted(Ticket())
+    assert slot is not None
+    patient = Ticket()
+    assert state.read_wanted(patient) is None
+    state.started(slot)
+    for _ in range(PATIENCE):
+        state.read_done(slot, dirty=False)
+        again = state.read_wanted(Ticket())
+        assert again is slot
+    state.read_done(slot, dirty=False)
+    granted = [decision for decision in state.decisions() if isinstance(decision, Read)]
+    assert [decision.ticket for decision in granted] == [patient]
+
+
+def test_the_replica_that_needs_least_work_is_taken() -> None:
+    state = PoolState(3)
+    first, second = state.read_wanted(Ticket()), state.read_wanted(Ticket())
+    assert first is not None
+    assert second is not None
+    state.started(first)
+    state.started(second)
+    state.read_done(first, dirty=True)
+    state.read_done(second, dirty=False)
+    assert state.read_wanted(Ticket()) is second
+    assert state.read_wanted(Ticket()) is first
