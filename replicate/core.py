@@ -160,13 +160,28 @@ class PoolCore:
         self.check_usable()
         owner = current_owner()
         with self.lock:
-            if owner in self.owners:
-                raise NestedTransactionError(
-                    f"this thread or task is already inside a transaction of pool {self.name!r}: use its guest handle, "
-                    "or finish it first"
-                )
-            self.owners.add(owner)
+            self._enter(owner)
         return owner
+
+    def _enter(self, owner: Hashable) -> None:
+        if owner in self.owners:
+            raise NestedTransactionError(
+                f"this thread or task is already inside a transaction of pool {self.name!r}: use its guest handle, "
+                "or finish it first"
+            )
+        self.owners.add(owner)
+
+    def enter_read(self) -> tuple[Hashable, Slot | None]:
+        """Do `enter` and take a replica if one is free, both under one lock."""
+        self.check_usable()
+        owner = current_owner()
+        with self.lock:
+            self._enter(owner)
+            try:
+                return owner, self.state.read_now()
+            except BaseException:
+                self.owners.discard(owner)
+                raise
 
     def enter_thread(self) -> Hashable:
         """Note that this worker thread runs a transaction's callable, for a task that has entered."""
@@ -183,6 +198,8 @@ class PoolCore:
     def deliver(self) -> list[Slot]:
         """Carry out the decisions made under the lock; give the slots whose instances are to be closed outside it."""
         disposed: list[Slot] = []
+        if not self.state.has_decisions:
+            return disposed
         for decision in self.state.decisions():
             if isinstance(decision, Dispose):
                 disposed.append(decision.slot)
@@ -235,12 +252,10 @@ class PoolCore:
             finally:
                 self._retire_guest(instance)
 
-    def end_read(self, slot: Slot, *, failed: bool) -> None:
-        """Take the handle back and free the slot."""
+    def end_read(self, slot: Slot, *, failed: bool, owner: Hashable = None) -> None:
+        """Take the handle back, free the slot, and note that `owner`'s transaction has ended."""
         instance = self.instances[slot.number]
-        dirty = failed or self.reset == "each_read"
-        if not self._retire_guest(instance):
-            dirty = True
+        dirty = not self._retire_guest(instance) or failed or self.reset == "each_read"
         lost = instance.gate.locked()
         if lost:
             # Another thread is still inside, through a handle that was passed on: nobody else may get this instance.
@@ -248,6 +263,7 @@ class PoolCore:
         with self.lock:
             self.counts["reads"] += 1
             self.counts["failed_reads"] += failed
+            self.owners.discard(owner)
             self.state.read_done(slot, dirty=dirty, lost=lost)
             disposed = self.deliver()
         for gone in disposed:

@@ -246,25 +246,21 @@ class _Reading:
 
     def __enter__(self) -> Guest:
         core = self._pool._core
-        owner = core.enter()
+        self._owner, slot = core.enter_read()
         try:
-            self._slot = slot = self._pool._take_replica(self._timeout)
-            guest = core.start_read(slot)
+            if slot is None:
+                slot = self._pool._take_replica(self._timeout)
+            self._slot = slot
+            return core.start_read(slot)
         except BaseException:
-            core.leave(owner)
+            core.leave(self._owner)
             raise
-        self._owner = owner
-        return guest
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> Literal[False]:
-        core = self._pool._core
         assert self._slot is not None
-        try:
-            core.end_read(self._slot, failed=error is not None)
-        finally:
-            core.leave(self._owner)
+        self._pool._core.end_read(self._slot, failed=error is not None, owner=self._owner)
         return False
 
 

@@ -146,6 +146,11 @@ class PoolState:
         return decisions
 
     @property
+    def has_decisions(self) -> bool:
+        """Tell whether `decisions` would give any."""
+        return bool(self._decisions)
+
+    @property
     def size(self) -> int:
         """Count the slots that aren't leaving."""
         return sum(not slot.leaving for slot in self.slots.values())
@@ -157,18 +162,23 @@ class PoolState:
 
     # -- reads ---------------------------------------------------------------------------------------------------------
 
-    def read_wanted(self, ticket: Ticket) -> Slot | None:
-        """Give `ticket` an idle replica at once, or let it wait."""
+    def read_now(self) -> Slot | None:
+        """Give an idle replica if there is one, and nobody who waits has been overtaken too often."""
         self._check_open()
         front = self.readers[0] if self.readers else None
-        if front is None or front.overtaken < PATIENCE:
-            slot = self._start_one()
-            if slot is not None:
-                if front is not None:
-                    front.overtaken += 1
-                return slot
-        self.readers.append(ticket)
-        return None
+        if front is not None and front.overtaken >= PATIENCE:
+            return None
+        slot = self._start_one()
+        if slot is not None and front is not None:
+            front.overtaken += 1
+        return slot
+
+    def read_wanted(self, ticket: Ticket) -> Slot | None:
+        """Give `ticket` an idle replica at once, or let it wait."""
+        slot = self.read_now()
+        if slot is None:
+            self.readers.append(ticket)
+        return slot
 
     def claim(self, ticket: Ticket) -> Slot | None:
         """Give a ticket that was called its replica, or let it wait on where it stood."""
@@ -216,14 +226,17 @@ class PoolState:
         if self.committing:
             return None
         best: Slot | None = None
+        least = 3
         for slot in self.slots.values():
-            if slot.phase is Phase.IDLE and (best is None or self._work(slot) < self._work(best)):
-                best = slot
+            if slot.phase is Phase.IDLE:
+                work = self._work(slot)
+                if work == 0:
+                    slot.phase = Phase.READING
+                    return slot
+                if work < least:
+                    best, least = slot, work
         if best is None:
             return None
-        if self._work(best) == 0:
-            best.phase = Phase.READING
-            return best
         if self.committer is not None:
             return None
         best.phase = Phase.STARTING
@@ -341,6 +354,8 @@ class PoolState:
 
     def _pump(self) -> None:
         """Let everybody go on who can."""
+        if not (self.readers or self.writers or self.sharers or self.committer is not None):
+            return
         if self.committer is not None and not self.committing and not self.sharing:
             self.committing = True
             self._decisions.append(Commit(self.committer))

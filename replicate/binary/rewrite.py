@@ -147,13 +147,22 @@ class _Rewriter:
         self, globals_: tuple[GlobalSlot, ...], tables: tuple[TableSlot, ...]
     ) -> tuple[FunctionSlot, ...]:
         in_tables = any(slot.is_state and slot.type.element.is_func for slot in tables)
-        if not in_tables and not any(slot.type.value.is_func for slot in globals_):
+        if not in_tables and not any(slot.type.value.is_func for slot in globals_) and not self._references_escape():
             return ()
         exported = {export.index for export in self._info.exports if export.kind == "func"}
         return tuple(
             FunctionSlot(index, self._export("func", index))
             for index in sorted(self._effects.functions_referenced | exported)
         )
+
+    def _references_escape(self) -> bool:
+        """Tell whether the host can come to hold a reference to a function: by a call, or in a constant global."""
+        info = self._info
+        exported = [info.function_type(export.index) for export in info.exports if export.kind == "func"]
+        imported = [info.function_type(index) for index in range(info.imported_functions)]
+        values = [*(type_.results for type_ in exported), *(type_.params for type_ in imported)]
+        constants = (info.globals[export.index].value for export in info.exports if export.kind == "global")
+        return any(value.is_func for group in values for value in group) or any(value.is_func for value in constants)
 
     def _data_slots(self) -> list[SegmentSlot]:
         info = self._info

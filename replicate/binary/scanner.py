@@ -14,7 +14,7 @@ from replicate.binary.cursor import Cursor
 from replicate.binary.leb import unsigned
 from replicate.binary.opcodes import PREFIXES, immediates
 
-__all__ = ["Instruction", "Scanner", "pattern_of", "read_instruction"]
+__all__ = ["Instruction", "Scanner", "pattern_of", "read_instruction", "skip_locals"]
 
 Instruction = tuple[int, int | None]
 """An opcode, and the number after it if it is one of the `PREFIXES`."""
@@ -58,6 +58,17 @@ def read_instruction(cursor: Cursor) -> tuple[Instruction, list[int]]:
         else:
             _skip(cursor, letter)
     return (opcode, suffix), operands
+
+
+def skip_locals(cursor: Cursor) -> None:
+    """Step over the locals that a function's body starts with."""
+    for _ in range(cursor.count("groups of locals")):
+        simple = _LOCALS.match(cursor.data, cursor.position, cursor.end)
+        if simple is None:
+            cursor.u32()
+            _skip_value_type(cursor)
+        else:
+            cursor.position = simple.end()
 
 
 def _skip(cursor: Cursor, letter: str) -> None:
@@ -178,7 +189,9 @@ class Scanner:
         last = end - 1
         if start > last or data[last] != _END:
             raise Cursor(data, end, end).fail("a function body that doesn't end with `end`")
-        position = self._skip_locals(data, start, last)
+        cursor = Cursor(data, start, last)
+        skip_locals(cursor)
+        position = cursor.position
         match, add = self._match, found.add
         while position < last:
             step = match(data, position, last)
@@ -201,16 +214,4 @@ class Scanner:
         instruction, _ = read_instruction(cursor)
         if instruction in self._wanted:
             found.add(data[position : cursor.position])
-        return cursor.position
-
-    @staticmethod
-    def _skip_locals(data: bytes, start: int, end: int) -> int:
-        cursor = Cursor(data, start, end)
-        for _ in range(cursor.count("groups of locals")):
-            simple = _LOCALS.match(data, cursor.position, end)
-            if simple is None:
-                cursor.u32()
-                _skip_value_type(cursor)
-            else:
-                cursor.position = simple.end()
         return cursor.position

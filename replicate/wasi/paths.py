@@ -83,8 +83,9 @@ def _split(path: bytes) -> tuple[list[bytes], bool]:
         raise Refusal(Errno.NOENT)
     if path.startswith(b"/"):
         raise Refusal(Errno.PERM)
-    parts = path.split(b"/")
-    return [part for part in parts if part not in (b"", b".")], parts[-1] in (b"", b".", b"..")
+    parts = [part for part in path.split(b"/") if part]
+    # A dot at the end counts: what comes before it has to be a folder that exists.
+    return [part for part in parts[:-1] if part != b"."] + parts[-1:], path.endswith((b"/", b"/.", b"/..")) or path in (b".", b"..")
 
 
 def _symlink(name: bytes, parent: int) -> bytes | None:
@@ -114,6 +115,8 @@ def located(base: int, path: bytes, *, follow: bool, follow_before_slash: bool =
     try:
         while pending:
             component = pending.pop()
+            if component == b".":
+                continue
             if component == b"..":
                 if not opened:
                     raise Refusal(Errno.PERM)
@@ -165,7 +168,7 @@ def open_beneath(root: int, path: bytes, flags: int) -> int:
     components, _ = _split(path or b".")
     if b".." in components:
         raise Refusal(Errno.PERM)
-    name = components.pop() if components else b"."
+    name = components.pop()
     parent = root
     try:
         for component in components:

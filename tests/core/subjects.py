@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from typing import Any
 
 import hypothesis.strategies as st
+
 from replicate_kv import KeyValueAdapter
 
 __all__ = ["SUBJECTS", "CellsSubject", "KeyValueSubject", "Subject"]
@@ -201,7 +202,7 @@ class KeyValueSubject(Subject):
         return {
             "count": guest.call("count"),
             "sum": guest.call("sum"),
-            "some": [guest.call("get", key) for key in range(0, 42)],
+            "some": [guest.call("get", key) for key in range(42)],
             "ready": guest.call("initialized"),
             "counted": guest.call("reads"),
         }
@@ -210,7 +211,7 @@ class KeyValueSubject(Subject):
         return {
             "count": len(model),
             "sum": _wrap(sum(model.values())),
-            "some": [model.get(key, 0) for key in range(0, 42)],
+            "some": [model.get(key, 0) for key in range(42)],
             "ready": 1,
             "counted": 0,
         }

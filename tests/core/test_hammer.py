@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 from drivers import DRIVERS
-from replicate_kv import KeyValueAdapter
 
 from replicate import AsyncPool, Trap
 from replicate.errors import PoolTimeoutError
+from replicate_kv import KeyValueAdapter
 
 THREADS = 32
 

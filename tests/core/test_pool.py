@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 from drivers import DRIVERS
-from replicate_kv import KeyValueAdapter
 from subjects import CELLS, HostFailure
 
 import replicate
@@ -28,6 +27,7 @@ from replicate.errors import (
     StateError,
     UnknownEngineError,
 )
+from replicate_kv import KeyValueAdapter
 
 COUNTER = """(module (memory (export "memory") 1) (global $n (mut i32) (i32.const 0))
   (func (export "bump") (result i32) (global.set $n (i32.add (global.get $n) (i32.const 1))) (global.get $n))

@@ -115,15 +115,13 @@ def path_link(
     old_name = guest_path(caller, path, length)
     new_name = guest_path(caller, new_path, new_length)
     follow = bool(lookup & LOOKUP_SYMLINK_FOLLOW)
-    with (
-        located(host_fd(system, caller, source), old_name, follow=follow, follow_before_slash=True) as old,
-        located(host_fd(system, caller, target), new_name, follow=False) as new,
-    ):
-        if old.must_be_folder and not stat.S_ISDIR(_status(old).st_mode):
-            raise Refusal(Errno.NOTDIR)
-        if new.must_be_folder and _status_or_none(new) is None:
-            raise Refusal(Errno.NOENT)
-        os.link(old.name, new.name, src_dir_fd=old.parent, dst_dir_fd=new.parent, follow_symlinks=False)
+    base, new_base = host_fd(system, caller, source), host_fd(system, caller, target)
+    with located(base, old_name, follow=follow, follow_before_slash=True) as old:
+        _checked(old)
+        with located(new_base, new_name, follow=False) as new:
+            if new.must_be_folder and _status_or_none(new) is None:
+                raise Refusal(Errno.NOENT)
+            os.link(old.name, new.name, src_dir_fd=old.parent, dst_dir_fd=new.parent, follow_symlinks=False)
     return 0
 
 
