@@ -18,6 +18,7 @@ from replicate.errors import PoolClosedError, PoolTimeoutError
 from replicate.handles import Guest
 from replicate.imports import Imports
 from replicate.interfaces import Engine
+from replicate.memory_modes import MemoryMode
 from replicate.pool_state import Slot
 from replicate.snapshot import Snapshot
 from replicate.stats import PoolStats
@@ -110,6 +111,7 @@ class AsyncPool:
         init: Callable[[Guest], Any] | None = None,
         run_start: bool = False,
         reset: ResetRule | None = None,
+        memory: MemoryMode = "auto",
         name: str | None = None,
     ) -> _Opening:
         """Open a pool: ``async with AsyncPool.open(...) as pool`` or ``pool = await AsyncPool.open(...)``.
@@ -126,6 +128,7 @@ class AsyncPool:
                 init=init,
                 run_start=run_start,
                 reset=reset,
+                memory=memory,
                 name=name,
             )
         )

@@ -27,6 +27,7 @@ from replicate.image import StateImage
 from replicate.imports import Imports
 from replicate.interfaces import Engine, Instance, Module
 from replicate.memory import CopyCost
+from replicate.memory_modes import MemoryMode, memory_maker
 from replicate.owners import current_owner
 from replicate.plaindata import copy_plain
 from replicate.pool_state import Call, Dispose, PoolState, Read, Slot, Ticket
@@ -90,6 +91,7 @@ class PoolCore:
         init: Callable[[Guest], Any] | None,
         run_start: bool,
         reset: ResetRule | None,
+        memory: MemoryMode,
         name: str | None,
     ) -> None:
         count = usable_cores() if replicas is None else replicas
@@ -122,7 +124,7 @@ class PoolCore:
         self.leader: Instance | None = self.module.create(self.linkage)
         try:
             self._start_leader(self.leader, init, run_start)
-            self.image = StateImage(self.leader)
+            self.image = StateImage(self.leader, memory_maker(memory, self.engine))
         except BaseException:
             self.leader.close()
             raise
@@ -313,12 +315,13 @@ class PoolCore:
         try:
             if self.leader is None or self.leader.gate.locked():
                 raise ConcurrentUseError("the write returned while another thread was still inside its guest")
+            small = self.image.prepare(self.leader)
             if not self.event(state.image_wanted, waiter):
                 while not waiter.granted:
                     waiter.wait(None)
             try:
                 instances = [self.instances[slot.number] for slot in state.running]
-                cost = self.image.commit(self.leader, instances)
+                cost = self.image.commit(self.leader, small, instances)
                 committed = True
             finally:
                 self.event(state.image_done, committed=committed)

@@ -44,6 +44,7 @@ __all__ = [
     "PoolForkedError",
     "PoolTimeoutError",
     "ReplicateError",
+    "ReplicateWarning",
     "SnapshotError",
     "SnapshotFormatError",
     "SnapshotMismatchError",
@@ -60,6 +61,10 @@ __all__ = [
 
 class ReplicateError(Exception):
     """Be the base of every error of this library."""
+
+
+class ReplicateWarning(UserWarning):
+    """Warn that something works, but not as well as it could."""
 
 
 # -- engines and adapters ------------------------------------------------------------------------------------------

@@ -6,10 +6,12 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from replicate import small_state
-from replicate.memory import CopyCost, MemorySnapshot, PlainCopySnapshot
+from replicate.memory import CopyCost, MemorySnapshot
+from replicate.small_state import SmallState
 from replicate.snapshot import Snapshot, from_parts
 
 if TYPE_CHECKING:
+    from replicate.binary import MemorySlot
     from replicate.interfaces import Instance
 
 __all__ = ["StateImage"]
@@ -21,40 +23,57 @@ class StateImage:
     Like `MemorySnapshot`: `commit` needs it exclusively, everything else may share it.
     """
 
-    def __init__(self, leader: Instance, *, make_memory: Callable[[int], MemorySnapshot] = PlainCopySnapshot) -> None:
+    def __init__(self, leader: Instance, make_memory: Callable[[MemorySlot], MemorySnapshot]) -> None:
         leader.module.check_replicable()
         self._module = leader.module
-        self._memories = [make_memory(slot.index) for slot in leader.plan.memories]
         self._small = small_state.capture(leader)
-        for memory in self._memories:
-            memory.reserve(leader)
-        for memory in self._memories:
-            memory.commit(leader, ())
+        self._memories = [make_memory(slot) for slot in leader.plan.memories]
+        try:
+            for memory in self._memories:
+                memory.prepare(leader)
+                memory.reserve(leader)
+                memory.protect(leader, ())
+                memory.commit(leader)
+        except BaseException:
+            self.close()
+            raise
 
     @property
     def mode(self) -> str:
-        """Name how memories are kept: ``"copy"``, or ``"none"`` for a module without memory."""
-        return self._memories[0].mode if self._memories else "none"
+        """Name how memories are kept: ``"copy"``, ``"copy-on-write"``, or ``"none"`` for a module without memory."""
+        return "+".join(sorted({memory.mode for memory in self._memories})) or "none"
 
     @property
     def size(self) -> int:
         """Give the bytes of all committed memories together."""
         return sum(memory.size for memory in self._memories)
 
-    def commit(self, leader: Instance, running: Iterable[Instance]) -> CopyCost:
-        """Take over the leader's state, or raise and change nothing.
+    def prepare(self, leader: Instance) -> SmallState:
+        """Capture what `commit` needs that takes time, while the image is still shared.
 
-        Raises `NotReplicableError`, `StateError`, `MemoryError`.
+        Raises `NotReplicableError` and `StateError`.
         """
         small = small_state.capture(leader, known=self._small)
         for memory in self._memories:
+            memory.prepare(leader)
+        return small
+
+    def commit(self, leader: Instance, small: SmallState, running: Iterable[Instance]) -> CopyCost:
+        """Take over the leader's state, of which `prepare` gave `small`; or raise, `MemoryError` say, and change nothing."""
+        for memory in self._memories:
             memory.reserve(leader)
-        cost = CopyCost()
         instances = tuple(running)
         for memory in self._memories:
-            cost += memory.commit(leader, instances)
+            memory.protect(leader, instances)
+        cost = CopyCost()
+        for memory in self._memories:
+            cost += memory.commit(leader)
         self._small = small
         return cost
+
+    def private_bytes(self, instance: Instance) -> int:
+        """Give the bytes of an instance's memories that it shares with nobody."""
+        return sum(memory.private_bytes(instance) for memory in self._memories)
 
     def restore(self, instance: Instance) -> CopyCost:
         """Make an instance equal to the committed state: a fresh one, a stale one, or one that a call has changed."""

@@ -191,6 +191,8 @@ class Instance(abc.ABC):
         """Counts the transactions and rebuilds so far: references remember it and die when it moves on."""
         self.written_tables: set[int] = set()
         """Tables that only the host could have changed, and did."""
+        self.overlays: dict[int, Any] = {}
+        """What a `MemorySnapshot` has laid over the memories of the present runtime instance, by index."""
         self._functions: dict[str, Callable[..., Any]] = {}
         self.guest = Guest(self)
 
@@ -284,6 +286,7 @@ class Instance(abc.ABC):
         self._functions.clear()
         self.written_tables.clear()
         self.local.clear()
+        self.overlays.clear()
         self.replace()
 
     def run_start(self) -> None:

@@ -50,13 +50,19 @@ class MemorySnapshot(abc.ABC):
     def size(self) -> int:
         """Give the committed size in bytes."""
 
+    def prepare(self, leader: Instance) -> None:  # noqa: B027
+        """Find out what a commit has to copy; the image is still shared."""
+
     @abc.abstractmethod
     def reserve(self, leader: Instance) -> None:
         """Make room for the leader's present content, changing nothing that readers see; may raise `MemoryError`."""
 
+    def protect(self, leader: Instance, running: Iterable[Instance]) -> None:  # noqa: B027
+        """See to it that the instances in `running` go on seeing the present image after `commit`; may raise."""
+
     @abc.abstractmethod
-    def commit(self, leader: Instance, running: Iterable[Instance]) -> CopyCost:
-        """Take over the leader's content, after `reserve`. Instances in `running` go on seeing the old content."""
+    def commit(self, leader: Instance) -> CopyCost:
+        """Take over the leader's content, after `prepare`, `reserve` and `protect`. Never fails halfway."""
 
     @abc.abstractmethod
     def restore(self, instance: Instance) -> CopyCost:
@@ -64,6 +70,10 @@ class MemorySnapshot(abc.ABC):
 
         The instance's memory isn't larger than the image; a smaller one is grown first.
         """
+
+    def private_bytes(self, instance: Instance) -> int:
+        """Give the bytes of the instance's memory that it shares with nobody. Safe while it runs, or is being closed."""
+        return self.size
 
     @abc.abstractmethod
     def content(self) -> MemoryState:
@@ -110,8 +120,7 @@ class PlainCopySnapshot(MemorySnapshot):
                 ctypes.memmove(target, self._address(), self._size)
             self._image = larger
 
-    def commit(self, leader: Instance, running: Iterable[Instance]) -> CopyCost:
-        # Running readers have copies of their own: nothing to do for them.
+    def commit(self, leader: Instance) -> CopyCost:
         size = len(leader.memory_view(self.index))
         if size:
             ctypes.memmove(self._address(), leader.memory_address(self.index), size)

@@ -14,6 +14,7 @@ from replicate.errors import PoolClosedError, PoolTimeoutError
 from replicate.handles import Guest
 from replicate.imports import Imports
 from replicate.interfaces import Engine
+from replicate.memory_modes import MemoryMode
 from replicate.pool_state import Slot
 from replicate.snapshot import Snapshot
 from replicate.stats import PoolStats
@@ -54,6 +55,7 @@ class Pool:
         init: Callable[[Guest], Any] | None = None,
         run_start: bool = False,
         reset: ResetRule | None = None,
+        memory: MemoryMode = "auto",
         name: str | None = None,
     ) -> Pool:
         """Compile a module, start it once on the leader, and keep `replicas` read replicas of it.
@@ -64,6 +66,9 @@ class Pool:
 
         `reset` says when a replica forgets what reads changed in it: ``"each_read"`` (no read ever sees another's changes;
         the default) or ``"on_commit"`` (cheaper: they live until the next commit; for guests whose reads are harmless).
+
+        `memory` says how committed memory is kept: ``"copy-on-write"`` (Linux: a commit costs what it changed), ``"copy"``
+        (anywhere: a commit costs the guest's size), or the better of the two that works here.
 
         Raises `ModuleError` in its kinds, `NotReplicableError` listing what can't be carried to a replica, `EngineError`, and
         whatever the start functions and `init` raise.
@@ -77,6 +82,7 @@ class Pool:
                 init=init,
                 run_start=run_start,
                 reset=reset,
+                memory=memory,
                 name=name,
             )
         )

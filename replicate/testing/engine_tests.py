@@ -357,7 +357,7 @@ class EngineTests:
           (import "m" "c" (global $c f64)) (func (export "set") (param i32) (i32.store (i32.const 0) (local.get 0))
           (global.set $g (local.get 0))) (func (export "get") (result i32 i32 f64)
           (i32.load (i32.const 0)) (global.get $g) (global.get $c)))""")
-        imports = {"m": {"g": 5, "c": HostGlobal(2.5)}}
+        imports: Any = {"m": {"g": 5, "c": HostGlobal(2.5)}}
         with module.instantiate(imports) as one, module.instantiate(imports) as two:
             one.call("set", 9)
             assert one.call("get") == (9, 9, 2.5)

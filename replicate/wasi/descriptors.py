@@ -34,6 +34,7 @@ __all__ = [
     "known_table",
     "refused",
     "remove",
+    "require",
     "table",
 ]
 
@@ -137,18 +138,8 @@ def descriptor(system: System, caller: Caller, fd: int) -> Descriptor:
 
 
 def descriptor_with(system: System, caller: Caller, fd: int, needed: int) -> Descriptor:
-    """Give descriptor `fd` if it has all rights in `needed`; refuse with EBADF or ENOTCAPABLE otherwise.
-
-    Today's configuration counts too, so that a state from elsewhere can't widen it: a folder that is read-only answers
-    EROFS to what would change it.
-    """
-    found = descriptor(system, caller, fd)
-    if needed & ~found["rights"]:
-        raise refused(system, found, needed)
-    folder = found.get("preopen")
-    if folder is not None and needed & ~system.granted.get(folder, 0):
-        raise refused(system, found, needed)
-    return found
+    """Give descriptor `fd` if it has all rights in `needed`; refuse with EBADF or as `require` does."""
+    return require(system, descriptor(system, caller, fd), needed)
 
 
 def file_with(system: System, caller: Caller, fd: int, needed: int) -> Descriptor:
@@ -156,7 +147,21 @@ def file_with(system: System, caller: Caller, fd: int, needed: int) -> Descripto
     found = descriptor(system, caller, fd)
     if found["filetype"] == FILETYPE_DIRECTORY:
         raise Refusal(Errno.BADF)
-    return descriptor_with(system, caller, fd, needed)
+    return require(system, found, needed)
+
+
+def require(system: System, found: Descriptor, needed: int) -> Descriptor:
+    """Give `found` back if it has all rights in `needed`; refuse with ENOTCAPABLE otherwise.
+
+    Today's configuration counts too, so that a state from elsewhere can't widen it: a folder that is read-only answers
+    EROFS to what would change it.
+    """
+    if needed & ~found["rights"]:
+        raise refused(system, found, needed)
+    folder = found.get("preopen")
+    if folder is not None and needed & ~system.granted.get(folder, 0):
+        raise refused(system, found, needed)
+    return found
 
 
 def refused(system: System, found: Descriptor, needed: int) -> Refusal:

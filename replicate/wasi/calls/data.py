@@ -6,11 +6,11 @@ import os
 
 from replicate.wasi import rights
 from replicate.wasi.caller import Caller
-from replicate.wasi.descriptors import FILE, STDIN, STREAM, Descriptor, descriptor, descriptor_with, file_with
+from replicate.wasi.descriptors import FILE, STDIN, STREAM, Descriptor, descriptor, descriptor_with, file_with, require
 from replicate.wasi.errno import Errno, Refusal
 from replicate.wasi.hostfiles import host_fd
 from replicate.wasi.iovec import gather, room, scatter, spans
-from replicate.wasi.layout import FDFLAGS_APPEND, MASK32, MASK64, WHENCE_CUR, WHENCE_END, WHENCE_SET
+from replicate.wasi.layout import FDFLAGS_APPEND, FILETYPE_DIRECTORY, MASK32, MASK64, WHENCE_CUR, WHENCE_END, WHENCE_SET
 from replicate.wasi.output import emit
 from replicate.wasi.system import System
 
@@ -190,12 +190,9 @@ def fd_filestat_set_size(system: System, caller: Caller, fd: int, size: int) -> 
 
 def _seekable(system: System, caller: Caller, fd: int, needed: int) -> Descriptor:
     found = descriptor(system, caller, fd)
-    if found["kind"] != FILE and "path" not in found and "preopen" not in found:
-        raise Refusal(Errno.SPIPE)
-    found = file_with(system, caller, fd, needed)
-    if found["kind"] == STREAM:
-        raise Refusal(Errno.SPIPE)
-    return found
+    if found["kind"] != FILE:
+        raise Refusal(Errno.BADF if found["filetype"] == FILETYPE_DIRECTORY else Errno.SPIPE)
+    return require(system, found, needed)
 
 
 def _offset(value: int) -> int:
