@@ -29,6 +29,7 @@ from replicate.registry import adapter_names, engine_names, load_adapter, load_e
 from replicate.snapshot import Snapshot
 from replicate.stats import PoolStats
 from replicate.values import FuncRef
+from replicate.wasi import Wasi
 
 __all__ = [
     "Adapter",
@@ -57,6 +58,7 @@ __all__ = [
     "Table",
     "Trap",
     "TrapCode",
+    "Wasi",
     "__version__",
     "adapter_names",
     "engine_names",

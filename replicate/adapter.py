@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal, TypeAlias
 if TYPE_CHECKING:
     from replicate.handles import Guest
     from replicate.imports import Imports
+    from replicate.wasi import Wasi
 
 __all__ = ["Adapter", "ResetRule"]
 
@@ -31,6 +32,9 @@ class Adapter(abc.ABC):
     name: ClassVar[str] = "adapter"
     reset: ResetRule = "each_read"
     """The rule a pool uses unless told otherwise."""
+
+    wasi: Wasi | None = None
+    """What the guest gets of the world outside, unless the pool is told otherwise; None: no WASI imports are given."""
 
     @abc.abstractmethod
     def source(self) -> bytes | str | Path:

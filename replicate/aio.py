@@ -22,6 +22,7 @@ from replicate.memory_modes import MemoryMode
 from replicate.pool_state import Slot
 from replicate.snapshot import Snapshot
 from replicate.stats import PoolStats
+from replicate.wasi import Wasi
 
 __all__ = ["AsyncGuest", "AsyncPool"]
 
@@ -108,6 +109,7 @@ class AsyncPool:
         engine: str | Engine = "wasmtime",
         replicas: int | None = None,
         imports: Imports | None = None,
+        wasi: Wasi | None = None,
         init: Callable[[Guest], Any] | None = None,
         run_start: bool = False,
         reset: ResetRule | None = None,
@@ -125,6 +127,7 @@ class AsyncPool:
                 engine=engine,
                 replicas=replicas,
                 imports=imports,
+                wasi=wasi,
                 init=init,
                 run_start=run_start,
                 reset=reset,

@@ -17,6 +17,7 @@ from replicate.adapter import Adapter, ResetRule
 from replicate.errors import (
     ConcurrentUseError,
     NestedTransactionError,
+    NotReplicableError,
     PoolClosedError,
     PoolError,
     PoolForkedError,
@@ -34,6 +35,7 @@ from replicate.pool_state import Call, Dispose, PoolState, Read, Slot, Ticket
 from replicate.registry import load_engine
 from replicate.snapshot import Snapshot
 from replicate.stats import PoolStats
+from replicate.wasi import Wasi
 
 __all__ = ["PoolCore", "Source", "ThreadWaiter", "Waiter", "usable_cores"]
 
@@ -88,6 +90,7 @@ class PoolCore:
         engine: str | Engine,
         replicas: int | None,
         imports: Imports | None,
+        wasi: Wasi | None,
         init: Callable[[Guest], Any] | None,
         run_start: bool,
         reset: ResetRule | None,
@@ -106,7 +109,10 @@ class PoolCore:
             name or (self.adapter.name if self.adapter else None) or _name_of(source) or f"pool-{next(_pool_numbers)}"
         )
         given: dict[str, dict[str, Any]] = {}
-        for layer in (self.adapter.imports() if self.adapter is not None else {}, imports or {}):
+        self.wasi = wasi if wasi is not None or self.adapter is None else self.adapter.wasi
+        layers: list[Imports] = [self.wasi.imports()] if self.wasi is not None else []
+        layers += [self.adapter.imports()] if self.adapter is not None else []
+        for layer in (*layers, imports or {}):
             for module, values in layer.items():
                 given.setdefault(module, {}).update(values)
         self.linkage = self.module.link(given)
@@ -315,6 +321,9 @@ class PoolCore:
         try:
             if self.leader is None or self.leader.gate.locked():
                 raise ConcurrentUseError("the write returned while another thread was still inside its guest")
+            findings = self.wasi.check_replicable(self.leader.state) if self.wasi is not None else ()
+            if findings:
+                raise NotReplicableError(findings, what="this state can't be carried to a replica")
             small = self.image.prepare(self.leader)
             if not self.event(state.image_wanted, waiter):
                 while not waiter.granted:

@@ -87,10 +87,10 @@ def link(info: ModuleInfo, imports: Imports) -> Linkage:
         else:
             missing.append(f"{wanted.kind} {_name(wanted)} of type {wanted.type}")
     if missing:
+        wasi = "; WASI's own as wasi=Wasi()" if any(" wasi_" in item for item in missing) else ""
         raise MissingImportError(
-            "the module imports what wasn't given: "
-            + "; ".join(missing)
-            + ". Give them in imports={module: {name: value}}"
+            f"the module imports what wasn't given: {'; '.join(missing)}. "
+            f"Give them in imports={{module: {{name: value}}}}{wasi}"
         )
     return Linkage(tuple(linked))
 

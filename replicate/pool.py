@@ -18,6 +18,7 @@ from replicate.memory_modes import MemoryMode
 from replicate.pool_state import Slot
 from replicate.snapshot import Snapshot
 from replicate.stats import PoolStats
+from replicate.wasi import Wasi
 
 __all__ = ["Pool"]
 
@@ -52,6 +53,7 @@ class Pool:
         engine: str | Engine = "wasmtime",
         replicas: int | None = None,
         imports: Imports | None = None,
+        wasi: Wasi | None = None,
         init: Callable[[Guest], Any] | None = None,
         run_start: bool = False,
         reset: ResetRule | None = None,
@@ -63,6 +65,9 @@ class Pool:
         `source` is a path, a binary, WAT text, or an `Adapter`. `replicas` defaults to the number of usable cores; they're
         made when first needed. On the leader run, in this order: the start function, ``_initialize`` if exported,
         ``_start`` if `run_start`, the adapter's `start`, and ``init(guest)``. What they leave is version 0.
+
+        `imports` are the host functions and the like that the module needs (see `replicate.imports`); `wasi` says what a
+        WASI guest gets of the world outside: arguments, folders, output. Without it a module that imports WASI is refused.
 
         `reset` says when a replica forgets what reads changed in it: ``"each_read"`` (no read ever sees another's changes;
         the default) or ``"on_commit"`` (cheaper: they live until the next commit; for guests whose reads are harmless).
@@ -79,6 +84,7 @@ class Pool:
                 engine=engine,
                 replicas=replicas,
                 imports=imports,
+                wasi=wasi,
                 init=init,
                 run_start=run_start,
                 reset=reset,
