@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -18,6 +17,7 @@ from replicate.errors import PoolClosedError, PoolTimeoutError
 from replicate.handles import Guest
 from replicate.imports import Imports
 from replicate.interfaces import Engine
+from replicate.limits import Limit
 from replicate.memory_modes import MemoryMode
 from replicate.pool_state import Slot
 from replicate.snapshot import Snapshot
@@ -93,8 +93,8 @@ class AsyncPool:
     The callables given to `read` and `write` are plain functions and run whole in a worker thread; the context managers
     give an `AsyncGuest` whose calls are awaited one by one. All promises of `Pool` hold, between tasks as between threads.
 
-    A task that is cancelled while its guest runs returns at once; the guest runs to its end in its thread, a read's replica
-    is then reset, and a write is rolled back.
+    A task that is cancelled while its guest runs returns at once, and the guest is stopped: a read's replica is reset, a
+    write is rolled back, unless its commit was already under way.
     """
 
     def __init__(self, core: PoolCore) -> None:
@@ -114,6 +114,9 @@ class AsyncPool:
         run_start: bool = False,
         reset: ResetRule | None = None,
         memory: MemoryMode = "auto",
+        interruptible: bool = True,
+        max_memory: int | None = None,
+        max_table: int | None = None,
         name: str | None = None,
     ) -> _Opening:
         """Open a pool: ``async with AsyncPool.open(...) as pool`` or ``pool = await AsyncPool.open(...)``.
@@ -132,6 +135,9 @@ class AsyncPool:
                 run_start=run_start,
                 reset=reset,
                 memory=memory,
+                interruptible=interruptible,
+                max_memory=max_memory,
+                max_table=max_table,
                 name=name,
             )
         )
@@ -141,16 +147,18 @@ class AsyncPool:
     async def read(self, fn: Callable[[Guest], T], *, timeout: float | None = None) -> T:
         """Call ``fn(guest)`` on a replica in a worker thread; see `Pool.read`."""
         core = self._core
+        limit = Limit(core.engine, timeout)
         owner = core.enter()
         try:
-            slot = await self._take_replica(timeout)
-            return await self._job(partial(self._read, slot, fn), undo=partial(core.event, core.state.give_back, slot))
+            slot = await self._take_replica(limit)
+            give_back = partial(core.event, core.state.give_back, slot)
+            return await self._job(partial(self._read, slot, fn, limit), undo=give_back, limit=limit)
         finally:
             core.leave(owner)
 
-    def _read(self, slot: Slot, fn: Callable[[Guest], T]) -> T:
+    def _read(self, slot: Slot, fn: Callable[[Guest], T], limit: Limit) -> T:
         core = self._core
-        guest = core.start_read(slot)
+        guest = core.start_read(slot, limit)
         failed = True
         owner = core.enter_thread()
         try:
@@ -164,30 +172,24 @@ class AsyncPool:
     async def write(self, fn: Callable[[Guest], T], *, timeout: float | None = None) -> T:
         """Call ``fn(guest)`` on the leader in a worker thread and commit; see `Pool.write`."""
         core = self._core
+        limit = Limit(core.engine, timeout)
         owner = core.enter()
-        cancelled = threading.Event()
         try:
-            await self._take_leader(timeout)
-            try:
-                return await self._job(partial(self._write, fn, cancelled), undo=core.end_write)
-            except asyncio.CancelledError:
-                cancelled.set()
-                raise
+            await self._take_leader(limit)
+            return await self._job(partial(self._write, fn, limit), undo=core.end_write, limit=limit)
         finally:
             core.leave(owner)
 
-    def _write(self, fn: Callable[[Guest], T], cancelled: threading.Event) -> T:
+    def _write(self, fn: Callable[[Guest], T], limit: Limit) -> T:
         core = self._core
         owner = core.enter_thread()
         try:
             try:
-                result = fn(core.start_write())
-                if cancelled.is_set():
-                    raise asyncio.CancelledError
+                result = fn(core.start_write(limit))
             except BaseException:
                 core.roll_back()
                 raise
-            core.commit()
+            core.commit(limit)
             return result
         finally:
             core.leave(owner)
@@ -245,6 +247,7 @@ class AsyncPool:
         """Refuse new transactions and free the guests; see `Pool.close`. Waits for worker threads that are busy."""
         self._core.close()
         await asyncio.get_running_loop().run_in_executor(None, self._threads.shutdown)
+        self._core.sweep()
 
     def __repr__(self) -> str:
         core = self._core
@@ -254,16 +257,21 @@ class AsyncPool:
 
     # -- waiting and running -------------------------------------------------------------------------------------------
 
-    async def _call(self, fn: Callable[..., T], *args: Any) -> T:
-        return await self._job(partial(fn, *args), undo=_nothing)
+    async def _call(self, limit: Limit, fn: Callable[..., T], *args: Any) -> T:
+        return await self._job(partial(fn, *args), undo=_nothing, limit=limit)
 
     async def _job(
-        self, job: Callable[[], T], *, undo: Callable[[], Any], orphan: Callable[[], Any] | None = None
+        self,
+        job: Callable[[], T],
+        *,
+        undo: Callable[[], Any],
+        orphan: Callable[[], Any] | None = None,
+        limit: Limit | None = None,
     ) -> T:
         """Run `job` in a worker thread.
 
-        Cancelled before it began, `undo` runs instead of it; cancelled later, it runs to its end, and then `orphan` if it
-        succeeded.
+        Cancelled before it began, `undo` runs instead of it; cancelled later, `limit` stops its guest, it runs to its end,
+        and then `orphan` if it succeeded.
         """
         try:
             future: Future[T] = self._threads.submit(job)
@@ -273,28 +281,31 @@ class AsyncPool:
         except BaseException:
             undo()
             raise
+        running = asyncio.wrap_future(future)
         try:
-            return await asyncio.shield(asyncio.wrap_future(future))
+            return await asyncio.shield(running)
         except asyncio.CancelledError:
+            # Nobody will ask what became of it: the event loop isn't to log that.
+            running.add_done_callback(lambda done: done.cancelled() or done.exception())
             if future.cancel():
                 undo()
             else:
+                if limit is not None:
+                    limit.cancel("the task that waited for this guest was cancelled")
                 future.add_done_callback(partial(_look, orphan))
             raise
 
-    async def _await(self, waiter: _TaskWaiter, timeout: float | None, what: str, give_back: Callable[[], Any]) -> None:
+    async def _await(self, waiter: _TaskWaiter, limit: Limit | None, what: str, give_back: Callable[[], Any]) -> None:
         core = self._core
-        deadline = None if timeout is None else time.monotonic() + timeout
         try:
             while not waiter.granted and waiter.slot is None:
-                left = None if deadline is None else max(deadline - time.monotonic(), 0.0)
                 try:
-                    await asyncio.wait_for(waiter.wait(), left)
+                    await asyncio.wait_for(waiter.wait(), None if limit is None else limit.remaining)
                 except asyncio.TimeoutError:
                     if waiter.granted or waiter.slot is not None:
                         break
                     raise PoolTimeoutError(
-                        f"{what} of pool {core.name!r} wasn't free within {timeout} s; {core.situation()}"
+                        f"{what} of pool {core.name!r} wasn't free within {limit.seconds if limit else 0} s; {core.situation()}"
                     ) from None
                 if waiter.closed:
                     raise PoolClosedError(f"pool {core.name!r} was closed while waiting for {what}")
@@ -309,24 +320,24 @@ class AsyncPool:
                 core.deliver()
             raise
 
-    async def _take_replica(self, timeout: float | None) -> Slot:
+    async def _take_replica(self, limit: Limit) -> Slot:
         core = self._core
         waiter = _TaskWaiter(asyncio.get_running_loop())
         slot: Slot | None = core.event(core.state.read_wanted, waiter)
         if slot is None:
             began = time.monotonic()
-            await self._await(waiter, timeout, "a replica", core.state.share_done)
+            await self._await(waiter, limit, "a replica", core.state.share_done)
             core.waited("read", began)
             slot = waiter.slot
             assert slot is not None
         return slot
 
-    async def _take_leader(self, timeout: float | None) -> None:
+    async def _take_leader(self, limit: Limit) -> None:
         core = self._core
         waiter = _TaskWaiter(asyncio.get_running_loop())
         if not core.event(core.state.write_wanted, waiter):
             began = time.monotonic()
-            await self._await(waiter, timeout, "the leader", core.state.write_done)
+            await self._await(waiter, limit, "the leader", core.state.write_done)
             core.waited("write", began)
 
 
@@ -351,9 +362,10 @@ class _AsyncReading:
         pool, core = self._pool, self._pool._core
         owner = core.enter()
         try:
-            slot = await pool._take_replica(self._timeout)
+            limit = Limit(core.engine, self._timeout)
+            slot = await pool._take_replica(limit)
             guest = await pool._job(
-                partial(core.start_read, slot),
+                partial(core.start_read, slot, limit),
                 undo=partial(core.event, core.state.give_back, slot),
                 orphan=lambda: core.end_read(slot, failed=True),
             )
@@ -361,7 +373,7 @@ class _AsyncReading:
             core.leave(owner)
             raise
         self._owner, self._slot = owner, slot
-        return AsyncGuest(guest, pool._call)
+        return AsyncGuest(guest, partial(pool._call, limit))
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -385,18 +397,19 @@ class _AsyncWriting:
         pool, core = self._pool, self._pool._core
         owner = core.enter()
         try:
-            await pool._take_leader(self._timeout)
+            self._limit = limit = Limit(core.engine, self._timeout)
+            await pool._take_leader(limit)
             guest = await pool._job(self._start, undo=core.end_write, orphan=self._abandon)
         except BaseException:
             core.leave(owner)
             raise
         self._owner = owner
-        return AsyncGuest(guest, pool._call)
+        return AsyncGuest(guest, partial(pool._call, limit))
 
     def _start(self) -> Guest:
         core = self._pool._core
         try:
-            return core.start_write()
+            return core.start_write(self._limit)
         except BaseException:
             core.end_write()
             raise
@@ -410,7 +423,7 @@ class _AsyncWriting:
         core = self._pool._core
         try:
             if commit:
-                core.commit()
+                core.commit(self._limit)
             else:
                 core.roll_back()
         finally:

@@ -27,6 +27,7 @@ from replicate.handles import Guest
 from replicate.image import StateImage
 from replicate.imports import Imports
 from replicate.interfaces import Engine, Instance, Module
+from replicate.limits import NO_LIMITS, Limit, ResourceLimits, ticker
 from replicate.memory import CopyCost
 from replicate.memory_modes import MemoryMode, memory_maker
 from replicate.owners import current_owner
@@ -41,6 +42,7 @@ __all__ = ["PoolCore", "Source", "ThreadWaiter", "Waiter", "usable_cores"]
 
 Source = bytes | str | Path | Adapter
 _pool_numbers = itertools.count(1)
+_MAIN_THREAD = threading.main_thread().ident
 
 
 def usable_cores() -> int:
@@ -95,6 +97,9 @@ class PoolCore:
         run_start: bool,
         reset: ResetRule | None,
         memory: MemoryMode,
+        interruptible: bool,
+        max_memory: int | None,
+        max_table: int | None,
         name: str | None,
     ) -> None:
         count = usable_cores() if replicas is None else replicas
@@ -104,6 +109,13 @@ class PoolCore:
         if self.reset not in ("each_read", "on_commit"):
             raise PoolError(f"reset is {reset!r}; use 'each_read' (strict) or 'on_commit' (cheaper)")
         self.engine = load_engine(engine) if isinstance(engine, str) else engine
+        if not interruptible:
+            self.engine = self.engine.uninterruptible()
+        self.limits = ResourceLimits(memory_bytes=max_memory, table_elements=max_table)
+        if self.limits != NO_LIMITS and not self.engine.traits.resource_limits:
+            raise PoolError(
+                f"engine {self.engine.name!r} can't limit memory or tables: leave max_memory and max_table out"
+            )
         self.module: Module = self._compile(source)
         self.name = (
             name or (self.adapter.name if self.adapter else None) or _name_of(source) or f"pool-{next(_pool_numbers)}"
@@ -127,7 +139,7 @@ class PoolCore:
         self._follows = self.adapter is not None and (
             type(self.adapter).moved is not Adapter.moved or type(self.adapter).reseed is not Adapter.reseed
         )
-        self.leader: Instance | None = self.module.create(self.linkage)
+        self.leader: Instance | None = self.module.create(self.linkage, limits=self.limits)
         try:
             self._start_leader(self.leader, init, run_start)
             self.image = StateImage(self.leader, memory_maker(memory, self.engine))
@@ -178,6 +190,8 @@ class PoolCore:
                 "or finish it first"
             )
         self.owners.add(owner)
+        if owner == _MAIN_THREAD:
+            ticker.main_enters(self.engine)
 
     def enter_read(self) -> tuple[Hashable, Slot | None]:
         """Do `enter` and take a replica if one is free, both under one lock."""
@@ -188,8 +202,13 @@ class PoolCore:
             try:
                 return owner, self.state.read_now()
             except BaseException:
-                self.owners.discard(owner)
+                self._leave(owner)
                 raise
+
+    def _leave(self, owner: Hashable) -> None:
+        self.owners.discard(owner)
+        if owner == _MAIN_THREAD:
+            ticker.main_leaves(self.engine)
 
     def enter_thread(self) -> Hashable:
         """Note that this worker thread runs a transaction's callable, for a task that has entered."""
@@ -201,7 +220,7 @@ class PoolCore:
     def leave(self, owner: Hashable) -> None:
         """Note that a transaction has ended."""
         with self.lock:
-            self.owners.discard(owner)
+            self._leave(owner)
 
     def deliver(self) -> list[Slot]:
         """Carry out the decisions made under the lock; give the slots whose instances are to be closed outside it."""
@@ -232,7 +251,7 @@ class PoolCore:
 
     # -- replicas ------------------------------------------------------------------------------------------------------
 
-    def start_read(self, slot: Slot) -> Guest:
+    def start_read(self, slot: Slot, limit: Limit | None = None) -> Guest:
         """Make the slot's instance equal to the committed state if it isn't, and give a handle on it."""
         if slot.phase.value == "starting":
             try:
@@ -242,12 +261,12 @@ class PoolCore:
                 self.event(self.state.start_failed, slot)
                 raise
             self.event(self.state.started, slot)
-        return self._new_guest(self.instances[slot.number])
+        return self._new_guest(self.instances[slot.number], limit)
 
     def _restore(self, slot: Slot) -> None:
         instance = self.instances.get(slot.number)
         if instance is None:
-            instance = self.instances[slot.number] = self.module.create(self.linkage)
+            instance = self.instances[slot.number] = self.module.create(self.linkage, limits=self.limits)
             self._count(spawns=1)
         cost = self.image.restore(instance)
         self._count(restores=1, restored_bytes=cost.bytes)
@@ -271,7 +290,7 @@ class PoolCore:
         with self.lock:
             self.counts["reads"] += 1
             self.counts["failed_reads"] += failed
-            self.owners.discard(owner)
+            self._leave(owner)
             self.state.read_done(slot, dirty=dirty, lost=lost)
             disposed = self.deliver()
         for gone in disposed:
@@ -282,35 +301,38 @@ class PoolCore:
         if instance is not None:
             self._close_instance(instance)
 
-    def _close_instance(self, instance: Instance) -> None:
+    def _close_instance(self, *instances: Instance) -> None:
+        """Free instances, and those that couldn't be freed earlier; a guest that still runs is stopped, and freed later."""
         with self.lock:
-            pending, self._abandoned = [*self._abandoned, instance], []
+            pending, self._abandoned = [*self._abandoned, *instances], []
         still = []
         for one in pending:
             try:
                 one.close()
             except ConcurrentUseError:
                 still.append(one)
+                one.limit = Limit(self.engine, None)
+                one.limit.cancel("this guest's transaction has ended while it was running")
         if still:
             with self.lock:
                 self._abandoned.extend(still)
 
     # -- the leader ----------------------------------------------------------------------------------------------------
 
-    def start_write(self) -> Guest:
+    def start_write(self, limit: Limit | None = None) -> Guest:
         """Give a handle on the leader, making a new one where the last roll back couldn't."""
         if self.leader is None:
-            leader = self.module.create(self.linkage)
+            leader = self.module.create(self.linkage, limits=self.limits)
             try:
                 self.image.restore(leader)
             except BaseException:
                 leader.close()
                 raise
             self.leader = leader
-        return self._new_guest(self.leader)
+        return self._new_guest(self.leader, limit)
 
-    def commit(self) -> None:
-        """Make the leader's state the committed one, or roll it back and raise.
+    def commit(self, limit: Limit | None = None) -> None:
+        """Make the leader's state the committed one, or roll it back and raise: when `limit` has run out, for instance.
 
         Waits, blocking the thread, for reads that are just starting: they look at the image. No read starts meanwhile, and
         none that is running is waited for.
@@ -321,6 +343,9 @@ class PoolCore:
         try:
             if self.leader is None or self.leader.gate.locked():
                 raise ConcurrentUseError("the write returned while another thread was still inside its guest")
+            if limit is not None:
+                limit.check()
+            self.leader.limit = None
             findings = self.wasi.check_replicable(self.leader.state) if self.wasi is not None else ()
             if findings:
                 raise NotReplicableError(findings, what="this state can't be carried to a replica")
@@ -368,13 +393,17 @@ class PoolCore:
 
     # -- handles -------------------------------------------------------------------------------------------------------
 
-    def _new_guest(self, instance: Instance) -> Guest:
+    def _new_guest(self, instance: Instance, limit: Limit | None = None) -> Guest:
         guest = instance.guest = Guest(instance)
+        instance.limit = limit
+        if limit is not None:
+            ticker.watch(limit)
         return guest
 
     def _retire_guest(self, instance: Instance) -> bool:
         """Kill the handle and all that hangs on it; tell whether the host-side state is still sound."""
         instance.guest._kill()
+        instance.limit = None
         instance.generation += 1
         if instance.state_shared:
             instance.state_shared = False
@@ -458,6 +487,10 @@ class PoolCore:
             self._discard(slot.number)
         if not writing:
             self.close_leader()
+
+    def sweep(self) -> None:
+        """Free what couldn't be freed while it was running."""
+        self._close_instance()
 
     def close_leader(self) -> None:
         """Free the leader, once no write is using it."""

@@ -29,6 +29,8 @@ __all__ = [
     "Finding",
     "Frame",
     "GuestExit",
+    "GuestInterruptedError",
+    "GuestTimeoutError",
     "HostResultError",
     "ImportTypeError",
     "InstantiationError",
@@ -217,6 +219,14 @@ class GuestExit(CallError):
     def __init__(self, code: int) -> None:
         super().__init__(f"the guest called proc_exit({code})")
         self.code = code
+
+
+class GuestInterruptedError(CallError):
+    """Report a guest that was stopped: its transaction was cancelled."""
+
+
+class GuestTimeoutError(GuestInterruptedError, TimeoutError):
+    """Report a guest that was stopped, or a transaction that ended too late, because its timeout had passed."""
 
 
 class WasiError(ReplicateError):

@@ -21,6 +21,7 @@ import attrs
 from replicate.binary import GlobalType, ModuleInfo, Prepared, StatePlan, TableSlot
 from replicate.errors import ArgumentTypeError, NotReplicableError, UnsupportedError
 from replicate.handles import Global, Guest, Memory, Table
+from replicate.limits import NO_LIMITS, Limit, ResourceLimits
 from replicate.linking import Linkage, link
 from replicate.source import read_source
 from replicate.values import bits_to_value, value_to_bits
@@ -53,6 +54,8 @@ class EngineTraits:
     """Instances may only be used on the thread that made them."""
     interruptible: bool
     """A running guest can be stopped from another thread."""
+    resource_limits: bool
+    """`ResourceLimits` are kept."""
     stable_memory: bool
     """A 32-bit memory keeps its page-aligned address for life, so pages may be mapped over it."""
 
@@ -93,6 +96,16 @@ class Engine(abc.ABC):
     def compile_prepared(self, prepared: Prepared) -> Module:
         """Compile `prepared.wasm`; raise `InvalidModuleError` or `UnsupportedError` with the runtime's reason."""
 
+    def tick(self) -> None:  # noqa: B027
+        """Make every guest of this engine that is running look at its `Instance.limit` soon; called from any thread.
+
+        An engine that claims `EngineTraits.interruptible` does it, and ends a guest whose `Limit.check` raises.
+        """
+
+    def uninterruptible(self) -> Engine:
+        """Give an engine whose guests don't look at limits, where that makes them faster; else this one."""
+        return self
+
     def compile(self, source: bytes | str | Path) -> Module:
         """Compile a module given as binary, as WAT text, or as a path to either.
 
@@ -131,20 +144,20 @@ class Module(abc.ABC):
         return self._exports.get((kind, name))
 
     @abc.abstractmethod
-    def create(self, linkage: Linkage) -> Instance:
+    def create(self, linkage: Linkage, *, limits: ResourceLimits = NO_LIMITS) -> Instance:
         """Make an instance from checked imports, without running its start function."""
 
     def link(self, imports: Imports | None = None) -> Linkage:
         """Check `imports` against what the module declares; raise `MissingImportError` or `ImportTypeError`."""
         return link(self.info, imports or {})
 
-    def instantiate(self, imports: Imports | None = None) -> Instance:
+    def instantiate(self, imports: Imports | None = None, *, limits: ResourceLimits = NO_LIMITS) -> Instance:
         """Make an instance and run its start function, if the module has one.
 
         Raises `MissingImportError`, `ImportTypeError`, `InstantiationError`, or `Trap` for a segment that doesn't fit and
         for what the start function does.
         """
-        instance = self.create(self.link(imports))
+        instance = self.create(self.link(imports), limits=limits)
         try:
             instance.run_start()
         except BaseException:
@@ -179,9 +192,12 @@ class Instance(abc.ABC):
     at once.
     """
 
-    def __init__(self, module: Module, linkage: Linkage) -> None:
+    def __init__(self, module: Module, linkage: Linkage, limits: ResourceLimits) -> None:
         self.module = module
         self.linkage = linkage
+        self.limits = limits
+        self.limit: Limit | None = None
+        """What the present transaction is bounded by; looked at when the engine ticks, and when a host function returns."""
         self.state: dict[str, Any] = {}
         self.state_shared = False
         """A mutable value of `state` was handed out since this was last cleared."""

@@ -14,6 +14,7 @@ from replicate.errors import PoolClosedError, PoolTimeoutError
 from replicate.handles import Guest
 from replicate.imports import Imports
 from replicate.interfaces import Engine
+from replicate.limits import Limit
 from replicate.memory_modes import MemoryMode
 from replicate.pool_state import Slot
 from replicate.snapshot import Snapshot
@@ -39,7 +40,8 @@ class Pool:
     has returned sees it. Any number of threads may use a pool.
 
     Hazards: opening a transaction inside another one of the same pool raises `NestedTransactionError`. A guest that never
-    returns keeps its replica, or the leader. Side effects of host functions aren't rolled back.
+    returns keeps its replica, or the leader, unless the transaction has a `timeout`. Side effects of host functions aren't
+    rolled back.
     """
 
     def __init__(self, core: PoolCore) -> None:
@@ -58,6 +60,9 @@ class Pool:
         run_start: bool = False,
         reset: ResetRule | None = None,
         memory: MemoryMode = "auto",
+        interruptible: bool = True,
+        max_memory: int | None = None,
+        max_table: int | None = None,
         name: str | None = None,
     ) -> Pool:
         """Compile a module, start it once on the leader, and keep `replicas` read replicas of it.
@@ -75,6 +80,10 @@ class Pool:
         `memory` says how committed memory is kept: ``"copy-on-write"`` (Linux: a commit costs what it changed), ``"copy"``
         (anywhere: a commit costs the guest's size), or the better of the two that works here.
 
+        A guest that runs too long is stopped (see `timeout` in `read` and `write`); with ``interruptible=False`` it isn't, and
+        runs a little faster. `max_memory` (bytes, each memory) and `max_table` (elements, each table) bound what an instance
+        may grow to; growing further fails inside the guest.
+
         Raises `ModuleError` in its kinds, `NotReplicableError` listing what can't be carried to a replica, `EngineError`, and
         whatever the start functions and `init` raise.
         """
@@ -89,6 +98,9 @@ class Pool:
                 run_start=run_start,
                 reset=reset,
                 memory=memory,
+                interruptible=interruptible,
+                max_memory=max_memory,
+                max_table=max_table,
                 name=name,
             )
         )
@@ -98,8 +110,10 @@ class Pool:
     def read(self, fn: Callable[[Guest], T], *, timeout: float | None = None) -> T:
         """Call ``fn(guest)`` on a replica at the newest version, and give what it returns.
 
-        `timeout` is how many seconds to wait for a replica; None waits without end. Raises `PoolTimeoutError`,
-        `PoolClosedError`, `NestedTransactionError`, and whatever `fn` raises. What `fn` changes in the guest is thrown away.
+        `timeout` bounds waiting for a replica and running the guest, in seconds from now on; None is no bound. Raises
+        `PoolTimeoutError` when no replica came free, `GuestTimeoutError` out of the guest call that ran too long (both are
+        `TimeoutError`), `PoolClosedError`, `NestedTransactionError`, and whatever `fn` raises. What `fn` changes in the guest
+        is thrown away. Hazard: a host function isn't interrupted; the deadline is looked at when it returns.
         """
         with _Reading(self, timeout) as guest:
             return fn(guest)
@@ -107,9 +121,10 @@ class Pool:
     def write(self, fn: Callable[[Guest], T], *, timeout: float | None = None) -> T:
         """Call ``fn(guest)`` on the leader, commit, and give what it returned; roll back whatever it raises.
 
-        `timeout` is how many seconds to wait for the leader; writers are served first come, first served. Raises
-        `PoolTimeoutError`, `PoolClosedError`, `NestedTransactionError`, `NotReplicableError` or `StateError` for a state that
-        can't be carried to replicas (rolled back), and whatever `fn` raises.
+        `timeout` bounds waiting for the leader and running, in seconds from now on; a write that isn't done by then is rolled
+        back. Writers are served first come, first served. Raises `PoolTimeoutError`, `GuestTimeoutError`, `PoolClosedError`,
+        `NestedTransactionError`, `NotReplicableError` or `StateError` for a state that can't be carried to replicas (rolled
+        back), and whatever `fn` raises.
         """
         with _Writing(self, timeout) as guest:
             return fn(guest)
@@ -153,7 +168,7 @@ class Pool:
         core.check_usable()
         waiter = ThreadWaiter()
         if not core.event(core.state.share_wanted, waiter):
-            self._await(waiter, timeout, "the committed state")
+            self._await(waiter, None if timeout is None else Limit(core.engine, timeout), "the committed state")
         try:
             return core.snapshot()
         finally:
@@ -180,18 +195,17 @@ class Pool:
 
     # -- waiting -------------------------------------------------------------------------------------------------------
 
-    def _await(self, waiter: ThreadWaiter, timeout: float | None, what: str) -> None:
+    def _await(self, waiter: ThreadWaiter, limit: Limit | None, what: str) -> None:
         """Wait until the ticket is granted; raise `PoolTimeoutError` or `PoolClosedError`."""
         core = self._core
-        deadline = None if timeout is None else time.monotonic() + timeout
         try:
             while not waiter.granted:
-                waiter.wait(None if deadline is None else deadline - time.monotonic())
+                woken = waiter.wait(None if limit is None else limit.remaining)
                 if waiter.closed:
                     raise PoolClosedError(f"pool {core.name!r} was closed while waiting for {what}")
-                if not waiter.granted and deadline is not None and time.monotonic() >= deadline:
+                if not waiter.granted and not woken and limit is not None:
                     raise PoolTimeoutError(
-                        f"{what} of pool {core.name!r} wasn't free within {timeout} s; {core.situation()}"
+                        f"{what} of pool {core.name!r} wasn't free within {limit.seconds} s; {core.situation()}"
                     )
         except BaseException:
             self._give_up(waiter)
@@ -209,7 +223,7 @@ class Pool:
                 state.cancelled(waiter)
             core.deliver()
 
-    def _take_replica(self, timeout: float | None) -> Slot:
+    def _take_replica(self, limit: Limit | None) -> Slot:
         core, state = self._core, self._core.state
         waiter = ThreadWaiter()
         slot: Slot | None = core.event(state.read_wanted, waiter)
@@ -218,7 +232,7 @@ class Pool:
         began = time.monotonic()
         try:
             while True:
-                woken = waiter.wait(None if timeout is None else began + timeout - time.monotonic())
+                woken = waiter.wait(None if limit is None else limit.remaining)
                 with core.lock:
                     if waiter.slot is not None:
                         slot = waiter.slot
@@ -230,9 +244,9 @@ class Pool:
                 if slot is not None:
                     core.waited("read", began)
                     return slot
-                if not woken:
+                if not woken and limit is not None:
                     raise PoolTimeoutError(
-                        f"no replica of pool {core.name!r} was free within {timeout} s; {core.situation()}. "
+                        f"no replica of pool {core.name!r} was free within {limit.seconds} s; {core.situation()}. "
                         "Resize the pool, shorten the reads or wait longer"
                     )
         except BaseException:
@@ -258,12 +272,13 @@ class _Reading:
 
     def __enter__(self) -> Guest:
         core = self._pool._core
+        limit = None if self._timeout is None else Limit(core.engine, self._timeout)
         self._owner, slot = core.enter_read()
         try:
             if slot is None:
-                slot = self._pool._take_replica(self._timeout)
+                slot = self._pool._take_replica(limit)
             self._slot = slot
-            return core.start_read(slot)
+            return core.start_read(slot, limit)
         except BaseException:
             core.leave(self._owner)
             raise
@@ -279,7 +294,7 @@ class _Reading:
 class _Writing:
     """Be one write transaction."""
 
-    __slots__ = ("_owner", "_pool", "_timeout")
+    __slots__ = ("_limit", "_owner", "_pool", "_timeout")
 
     def __init__(self, pool: Pool, timeout: float | None) -> None:
         self._pool = pool
@@ -288,15 +303,16 @@ class _Writing:
 
     def __enter__(self) -> Guest:
         pool, core = self._pool, self._pool._core
+        limit = self._limit = None if self._timeout is None else Limit(core.engine, self._timeout)
         owner = core.enter()
         try:
             waiter = ThreadWaiter()
             if not core.event(core.state.write_wanted, waiter):
                 began = time.monotonic()
-                pool._await(waiter, self._timeout, "the leader")
+                pool._await(waiter, limit, "the leader")
                 core.waited("write", began)
             try:
-                guest = core.start_write()
+                guest = core.start_write(limit)
             except BaseException:
                 core.end_write()
                 raise
@@ -312,7 +328,7 @@ class _Writing:
         core = self._pool._core
         try:
             if error is None:
-                core.commit()
+                core.commit(self._limit)
             else:
                 core.roll_back()
         finally:

@@ -27,9 +27,11 @@ __all__ = [
     "NUMBER_KINDS",
     "RAW_SIZE",
     "UNFIT",
+    "EpochCallback",
     "HostCallback",
     "Value",
     "context_of",
+    "epoch_callback",
     "error_new",
     "export_get",
     "externref_data",
@@ -43,6 +45,7 @@ __all__ = [
     "global_get",
     "global_new",
     "global_set",
+    "increment_epoch",
     "instance_new",
     "memory_data",
     "memory_data_size",
@@ -50,6 +53,7 @@ __all__ = [
     "memory_new",
     "set_epoch_deadline",
     "slots",
+    "store_limiter",
     "table_get",
     "table_grow",
     "table_new",
@@ -113,6 +117,11 @@ externref_to_raw = _bind(_short, "wasmtime_externref_to_raw", c_uint32, _P, _P)
 externref_from_raw = _bind(_short, "wasmtime_externref_from_raw", None, _P, c_uint32, _P)
 val_unroot = _bind(_short, "wasmtime_val_unroot", None, _P)
 set_epoch_deadline = _bind(_short, "wasmtime_context_set_epoch_deadline", None, _P, c_uint64)
+store_limiter = _bind(_short, "wasmtime_store_limiter", None, _P, *[ctypes.c_int64] * 5)
+increment_epoch = _bind(_short, "wasmtime_engine_increment_epoch", None, _P)
+EpochCallback = CFUNCTYPE(_P, _P, _P, ctypes.POINTER(c_uint64), _P)
+"""(context, data, ticks until the next look, kind of update) -> error or NULL."""
+epoch_callback = _bind(_short, "wasmtime_store_epoch_deadline_callback", None, _P, EpochCallback, _P, _P)
 trap_new = _bind(_short, "wasmtime_trap_new", _P, ctypes.c_char_p, c_size_t)
 error_new = _bind(_short, "wasmtime_error_new", _P, ctypes.c_char_p)
 

@@ -6,10 +6,13 @@ means a new cell. Callables bound to an old cell keep the cell, find its gate sh
 
 from __future__ import annotations
 
+import ctypes
 import itertools
+import sys
+import weakref
 from collections.abc import Callable
 from threading import get_ident
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import wasmtime
 
@@ -18,14 +21,19 @@ from replicate.interfaces import Gate
 
 from . import _capi
 
-__all__ = ["Cell"]
+if TYPE_CHECKING:
+    from .engine import WasmtimeEngine
+    from .instance import WasmtimeInstance
 
-_NEVER = 1 << 62
-"""Epoch ticks until the deadline of a call that has none."""
+__all__ = ["Cell"]
 
 _handlers: dict[int, Callable[[int], int | None]] = {}
 _numbers = itertools.count(1)
 _objects: dict[int, Any] = {}
+
+
+_cells: weakref.WeakValueDictionary[int, Cell] = weakref.WeakValueDictionary()
+_swallowed: dict[int, BaseException] = {}
 
 
 def _enter_host(number: int | None, _caller: int | None, values: int | None, _count: int) -> int | None:
@@ -34,6 +42,48 @@ def _enter_host(number: int | None, _caller: int | None, values: int | None, _co
 
 # One C callback for all host functions of all stores: it lives as long as the process, so none can outlive its code.
 _callback = _capi.HostCallback(_enter_host)
+
+
+def _look_up(_context: int | None, number: int | None, ticks: Any, _kind: int | None) -> int | None:
+    """Be called in a running guest when the engine's epoch has moved on: go on until the next tick, or end the guest."""
+    cell = _cells.get(number or 0)
+    try:
+        ticks[0] = 1
+        if cell is not None:
+            swallowed = _swallowed.pop(get_ident(), None)
+            if swallowed is not None:
+                raise swallowed
+            limit = cell.instance.limit
+            if limit is not None:
+                limit.check()
+        return None
+    except BaseException as error:  # KeyboardInterrupt too: Python handles signals here
+        if cell is not None:
+            cell.pending = error
+        found: int = _capi.error_new(b"interrupted")
+        return found
+
+
+_epoch_callback = _capi.EpochCallback(_look_up)
+_unraisable = sys.unraisablehook
+
+
+def _note_swallowed(unraisable: Any) -> None:
+    """Keep what ctypes swallows: an exception raised by a signal handler before a callback's first line.
+
+    The guest that the callback interrupted goes on with it unseen; it looks up again at the next tick, which `_look_up`
+    asks for, and is ended then.
+    """
+    told = f"{unraisable.object!r} {unraisable.err_msg}"
+    if unraisable.exc_value is not None and ("_look_up" in told or "_enter_host" in told):
+        _swallowed[get_ident()] = unraisable.exc_value
+        for cell in list(_cells.values()):
+            cell.engine.tick()
+        return
+    _unraisable(unraisable)
+
+
+sys.unraisablehook = _note_swallowed
 
 
 def _forget(number: int | None) -> None:
@@ -46,17 +96,29 @@ _forget_callback = _capi.Finalizer(_forget)
 class Cell:
     """Own one store."""
 
-    __slots__ = ("_numbers", "context", "gate", "pending", "stale", "store")
+    __slots__ = ("__weakref__", "_numbers", "context", "engine", "gate", "instance", "pending", "stale", "store")
 
-    def __init__(self, engine: wasmtime.Engine) -> None:
-        self.store = wasmtime.Store(engine)
+    def __init__(self, engine: WasmtimeEngine, instance: WasmtimeInstance) -> None:
+        self.engine = engine
+        self.instance = instance
+        self.store = wasmtime.Store(engine.native)
         self.context = _capi.context_of(self.store)
         self.gate = Gate()
         self.pending: BaseException | None = None
-        """What a host function raised, until the guest call that it ended has unwound."""
+        """What a host function raised, or what ended the guest, until the guest call has unwound."""
         self.stale = False
         self._numbers: list[int] = []
-        _capi.set_epoch_deadline(self.context, _NEVER)
+        store = ctypes.cast(self.store.ptr(), ctypes.c_void_p).value
+        if engine.interrupts:
+            number = next(_numbers)
+            _cells[number] = self
+            # The deadline is always the next tick: a call needs no setting up, and what isn't ticked is never asked.
+            _capi.epoch_callback(store, _epoch_callback, number, None)
+            _capi.set_epoch_deadline(self.context, 1)
+        limits = instance.limits
+        if limits.memory_bytes is not None or limits.table_elements is not None:
+            bounds = [-1 if bound is None else bound for bound in (limits.memory_bytes, limits.table_elements)]
+            _capi.store_limiter(store, *bounds, -1, -1, -1)
 
     def add_host_function(self, native_type: int, handler: Callable[[int], int | None], extern: int) -> None:
         """Make a host function of the native type at `native_type` and write it to the extern at `extern`."""

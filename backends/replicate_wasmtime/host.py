@@ -42,6 +42,8 @@ def host_handler(instance: WasmtimeInstance, linked: LinkedFunction, shape: Shap
             raw = at(address)
             args = unpack(raw) if shape.plain else _read(instance, shape, raw.raw)
             value = fn(instance.guest, *args) if caller else fn(*args)
+            if instance.limit is not None:
+                instance.limit.check()
             if shape.plain:
                 try:
                     if single:

@@ -15,6 +15,7 @@ from replicate.errors import (
     TableAccessError,
 )
 from replicate.interfaces import Instance, LiveReference, Reference
+from replicate.limits import ResourceLimits
 from replicate.linking import Linkage, LinkedFunction, LinkedGlobal, LinkedMemory, LinkedTable
 from replicate.values import FuncRef
 
@@ -38,8 +39,8 @@ class WasmtimeInstance(Instance):
 
     module: WasmtimeModule
 
-    def __init__(self, module: WasmtimeModule, linkage: Linkage) -> None:
-        super().__init__(module, linkage)
+    def __init__(self, module: WasmtimeModule, linkage: Linkage, limits: ResourceLimits) -> None:
+        super().__init__(module, linkage, limits)
         self.cell: Cell
         self.replace()
 
@@ -48,7 +49,7 @@ class WasmtimeInstance(Instance):
     def replace(self) -> None:
         if "cell" in self.__dict__:
             self.cell.close()
-        self.cell = cell = Cell(self.module.engine.native)
+        self.cell = cell = Cell(self.module.engine, self)
         self.gate = cell.gate
         self._externs: dict[str, Any] = {}
         self._views: dict[int, tuple[int, memoryview]] = {}

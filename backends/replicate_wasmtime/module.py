@@ -11,6 +11,7 @@ import wasmtime
 from replicate.binary import FuncType, Prepared
 from replicate.errors import MissingExportError, UnsupportedError
 from replicate.interfaces import Module
+from replicate.limits import NO_LIMITS, ResourceLimits
 from replicate.linking import Linkage, LinkedMemory, LinkedTable
 
 from .instance import WasmtimeInstance
@@ -46,8 +47,8 @@ class WasmtimeModule(Module):
         if prepared.plan.start is not None:
             self._helpers.add(prepared.plan.start)
 
-    def create(self, linkage: Linkage) -> WasmtimeInstance:
-        return WasmtimeInstance(self, linkage)
+    def create(self, linkage: Linkage, *, limits: ResourceLimits = NO_LIMITS) -> WasmtimeInstance:
+        return WasmtimeInstance(self, linkage, limits)
 
     def shape(self, kind: FuncType) -> Shape:
         """Give the layout of a function type's values."""

@@ -17,6 +17,7 @@ from replicate.errors import (
     ArityError,
     ConcurrentUseError,
     DeadHandleError,
+    GuestInterruptedError,
     InvalidModuleError,
     MissingImportError,
     NestedTransactionError,
@@ -322,8 +323,9 @@ def test_a_guest_left_running_in_another_thread_costs_its_replica_only() -> None
                 join_write = in_thread(guest.call, "wait", 0)
                 assert gate.inside.acquire(timeout=30)
         gate.go.release(2)
-        join()
-        join_write()
+        for left_running in (join, join_write):
+            with pytest.raises(GuestInterruptedError, match="transaction has ended"):
+                left_running()
         pool.write(lambda guest: guest.call("set", 3), timeout=30)
         assert pool.read(lambda guest: guest.call("get")) == 3
         assert pool.stats().spawns == 2
