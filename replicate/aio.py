@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any, Literal, TypeVar
 
 from replicate.adapter import Adapter, ResetRule
-from replicate.core import PoolCore, Waiter
+from replicate.core import PoolCore, Waiter, open_core
 from replicate.errors import PoolClosedError, PoolTimeoutError
 from replicate.handles import Guest
 from replicate.imports import Imports
@@ -108,12 +108,14 @@ class AsyncPool:
         *,
         engine: str | Engine = "wasmtime",
         replicas: int | None = None,
+        min_replicas: int | None = None,
         imports: Imports | None = None,
         wasi: Wasi | None = None,
         init: Callable[[Guest], Any] | None = None,
         run_start: bool = False,
         reset: ResetRule | None = None,
         memory: MemoryMode = "auto",
+        share: Mapping[str | int, bool] | None = None,
         interruptible: bool = True,
         max_memory: int | None = None,
         max_table: int | None = None,
@@ -125,16 +127,18 @@ class AsyncPool:
         """
         return _Opening(
             partial(
-                PoolCore,
+                open_core,
                 source,
                 engine=engine,
                 replicas=replicas,
+                min_replicas=min_replicas,
                 imports=imports,
                 wasi=wasi,
                 init=init,
                 run_start=run_start,
                 reset=reset,
                 memory=memory,
+                share=share,
                 interruptible=interruptible,
                 max_memory=max_memory,
                 max_table=max_table,
@@ -230,18 +234,28 @@ class AsyncPool:
 
     async def snapshot(self) -> Snapshot:
         """Copy the newest committed state out as a portable value."""
+        return await self._sharing(self._core.snapshot)
+
+    async def branch(self, *, name: str | None = None) -> AsyncPool:
+        """Open a pool of its own whose version 0 is this one's newest committed state; see `Pool.branch`."""
+        return AsyncPool(await self._sharing(partial(self._core.branch, name)))
+
+    async def _sharing(self, job: Callable[[], T]) -> T:
+        """Run `job` in a worker thread while the committed state stays as it is."""
         core = self._core
         core.check_usable()
+        done = partial(core.event, core.state.share_done)
         waiter = _TaskWaiter(asyncio.get_running_loop())
         if not core.event(core.state.share_wanted, waiter):
             await self._await(waiter, None, "the committed state", core.state.share_done)
-        return await self._job(self._snapshot, undo=partial(core.event, core.state.share_done))
 
-    def _snapshot(self) -> Snapshot:
-        try:
-            return self._core.snapshot()
-        finally:
-            self._core.event(self._core.state.share_done)
+        def run() -> T:
+            try:
+                return job()
+            finally:
+                done()
+
+        return await self._job(run, undo=done)
 
     async def close(self) -> None:
         """Refuse new transactions and free the guests; see `Pool.close`. Waits for worker threads that are busy."""

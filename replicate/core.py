@@ -10,47 +10,41 @@ import os
 import threading
 import time
 from collections.abc import Callable, Hashable
-from pathlib import Path
 from typing import Any
 
-from replicate.adapter import Adapter, ResetRule
+import attrs
+
+from replicate.configuration import Configuration, Source, check_replicas, configure, start_leader
 from replicate.errors import (
     ConcurrentUseError,
     NestedTransactionError,
     NotReplicableError,
     PoolClosedError,
-    PoolError,
     PoolForkedError,
     StateError,
 )
 from replicate.handles import Guest
 from replicate.image import StateImage
-from replicate.imports import Imports
-from replicate.interfaces import Engine, Instance, Module
-from replicate.limits import NO_LIMITS, Limit, ResourceLimits, ticker
+from replicate.interfaces import Instance
+from replicate.limits import Limit, ticker
 from replicate.memory import CopyCost
-from replicate.memory_modes import MemoryMode, memory_maker
+from replicate.memory_modes import memory_maker
 from replicate.owners import current_owner
 from replicate.plaindata import copy_plain
 from replicate.pool_state import Call, Dispose, PoolState, Read, Slot, Ticket
-from replicate.registry import load_engine
 from replicate.snapshot import Snapshot
 from replicate.stats import PoolStats
-from replicate.wasi import Wasi
 
-__all__ = ["PoolCore", "Source", "ThreadWaiter", "Waiter", "usable_cores"]
+__all__ = ["PoolCore", "ThreadWaiter", "Waiter", "open_core"]
 
-Source = bytes | str | Path | Adapter
-_pool_numbers = itertools.count(1)
+_branch_numbers = itertools.count(1)
 _MAIN_THREAD = threading.main_thread().ident
 
 
-def usable_cores() -> int:
-    """Count the cores this process may run on."""
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:
-        return os.cpu_count() or 1
+def open_core(source: Source, *, init: Callable[[Guest], Any] | None, run_start: bool, **options: Any) -> PoolCore:
+    """Open what a pool is made of; `options` are those of `configure`."""
+    config = configure(source, **options)
+    return PoolCore(config, start_leader(config, init=init, run_start=run_start))
 
 
 class Waiter(Ticket):
@@ -85,49 +79,11 @@ class ThreadWaiter(Waiter):
 class PoolCore:
     """Own a leader, its replicas and their committed state."""
 
-    def __init__(
-        self,
-        source: Source,
-        *,
-        engine: str | Engine,
-        replicas: int | None,
-        imports: Imports | None,
-        wasi: Wasi | None,
-        init: Callable[[Guest], Any] | None,
-        run_start: bool,
-        reset: ResetRule | None,
-        memory: MemoryMode,
-        interruptible: bool,
-        max_memory: int | None,
-        max_table: int | None,
-        name: str | None,
-    ) -> None:
-        count = usable_cores() if replicas is None else replicas
-        _check_replicas(count)
-        self.adapter = source if isinstance(source, Adapter) else None
-        self.reset: ResetRule = reset or (self.adapter.reset if self.adapter is not None else "each_read")
-        if self.reset not in ("each_read", "on_commit"):
-            raise PoolError(f"reset is {reset!r}; use 'each_read' (strict) or 'on_commit' (cheaper)")
-        self.engine = load_engine(engine) if isinstance(engine, str) else engine
-        if not interruptible:
-            self.engine = self.engine.uninterruptible()
-        self.limits = ResourceLimits(memory_bytes=max_memory, table_elements=max_table)
-        if self.limits != NO_LIMITS and not self.engine.traits.resource_limits:
-            raise PoolError(
-                f"engine {self.engine.name!r} can't limit memory or tables: leave max_memory and max_table out"
-            )
-        self.module: Module = self._compile(source)
-        self.name = (
-            name or (self.adapter.name if self.adapter else None) or _name_of(source) or f"pool-{next(_pool_numbers)}"
-        )
-        given: dict[str, dict[str, Any]] = {}
-        self.wasi = wasi if wasi is not None or self.adapter is None else self.adapter.wasi
-        layers: list[Imports] = [self.wasi.imports()] if self.wasi is not None else []
-        layers += [self.adapter.imports()] if self.adapter is not None else []
-        for layer in (*layers, imports or {}):
-            for module, values in layer.items():
-                given.setdefault(module, {}).update(values)
-        self.linkage = self.module.link(given)
+    def __init__(self, config: Configuration, start: Callable[[Instance], Any]) -> None:
+        """Make a leader, have `start` prepare it, and take its state as version 0."""
+        self.config = config
+        self.name = config.name
+        self.engine = config.engine
         self.pid = os.getpid()
         self.lock = threading.Lock()
         self.owners: set[Hashable] = set()
@@ -136,33 +92,31 @@ class PoolCore:
         self.counts = dict.fromkeys(_COUNTERS, 0)
         self.seconds = {"read_wait_seconds": 0.0, "write_wait_seconds": 0.0}
         self.last_commit = CopyCost()
-        self._follows = self.adapter is not None and (
-            type(self.adapter).moved is not Adapter.moved or type(self.adapter).reseed is not Adapter.reseed
-        )
-        self.leader: Instance | None = self.module.create(self.linkage, limits=self.limits)
+        self.largest_commit = CopyCost()
+        leader = config.create()
         try:
-            self._start_leader(self.leader, init, run_start)
-            self.image = StateImage(self.leader, memory_maker(memory, self.engine))
+            self.image = StateImage(leader, memory_maker(config.memory, self.engine), private=config.private_memories)
+            start(leader)
+            self.image.open(leader)
         except BaseException:
-            self.leader.close()
+            leader.close()
             raise
-        self._retire_guest(self.leader)
-        self.state = PoolState(count)
+        self._retire_guest(leader)
+        self.leader: Instance | None = leader
+        self.state = PoolState(config.replicas, keep=config.keep)
+        self._make_replicas(config.keep)
 
-    def _compile(self, source: Source) -> Module:
-        module = self.engine.compile(source.source() if isinstance(source, Adapter) else source)
-        module.check_replicable()
-        return module
+    def _make_replicas(self, count: int) -> None:
+        slots = [slot for slot in (self.state.read_now() for _ in range(count)) if slot is not None]
+        for slot in slots:
+            self.start_read(slot)
+        for slot in slots:
+            self.end_read(slot, failed=False, counted=False)
 
-    def _start_leader(self, leader: Instance, init: Callable[[Guest], Any] | None, run_start: bool) -> None:
-        leader.run_start()
-        for entry, wanted in (("_initialize", True), ("_start", run_start)):
-            if wanted and self.module.find_export("func", entry) is not None:
-                leader.call(entry)
-        if self.adapter is not None:
-            self.adapter.start(leader.guest)
-        if init is not None:
-            init(leader.guest)
+    def branch(self, name: str | None) -> PoolCore:
+        """Open a pool whose version 0 is this one's committed state; the caller shares the image."""
+        config = attrs.evolve(self.config, name=name or f"{self.name}-branch-{next(_branch_numbers)}")
+        return PoolCore(config, self.image.restore)
 
     # -- entering and leaving ------------------------------------------------------------------------------------------
 
@@ -222,14 +176,16 @@ class PoolCore:
         with self.lock:
             self._leave(owner)
 
-    def deliver(self) -> list[Slot]:
-        """Carry out the decisions made under the lock; give the slots whose instances are to be closed outside it."""
-        disposed: list[Slot] = []
+    def deliver(self) -> list[Instance]:
+        """Carry out the decisions made under the lock; give the instances that are to be closed outside it."""
+        disposed: list[Instance] = []
         if not self.state.has_decisions:
             return disposed
         for decision in self.state.decisions():
             if isinstance(decision, Dispose):
-                disposed.append(decision.slot)
+                instance = self.instances.pop(decision.slot.number, None)
+                if instance is not None:
+                    disposed.append(instance)
                 continue
             ticket = decision.ticket
             assert isinstance(ticket, Waiter)
@@ -245,8 +201,8 @@ class PoolCore:
         with self.lock:
             result = act(*args, **named)
             disposed = self.deliver()
-        for slot in disposed:
-            self._discard(slot.number)
+        if disposed:
+            self._close_instance(*disposed)
         return result
 
     # -- replicas ------------------------------------------------------------------------------------------------------
@@ -266,35 +222,39 @@ class PoolCore:
     def _restore(self, slot: Slot) -> None:
         instance = self.instances.get(slot.number)
         if instance is None:
-            instance = self.instances[slot.number] = self.module.create(self.linkage, limits=self.limits)
+            instance = self.instances[slot.number] = self.config.create()
             self._count(spawns=1)
-        cost = self.image.restore(instance)
-        self._count(restores=1, restored_bytes=cost.bytes)
-        if self._follows:
-            assert self.adapter is not None
+        # Under the cheaper rule a replica keeps its private memories, unless a read failed in it.
+        cost = self.image.restore(instance, private=slot.dirty or self.config.reset == "each_read")
+        refreshed = slot.version != self.state.version
+        self._count(restores=1, refreshes=refreshed, resets=not refreshed, restored_bytes=cost.bytes)
+        adapter = self.config.adapter
+        if adapter is not None and self.config.follows:
             guest = self._new_guest(instance)
             try:
-                self.adapter.moved(guest, self.state.version)
-                self.adapter.reseed(guest)
+                adapter.moved(guest, self.state.version)
+                adapter.reseed(guest)
             finally:
                 self._retire_guest(instance)
 
-    def end_read(self, slot: Slot, *, failed: bool, owner: Hashable = None) -> None:
+    def end_read(self, slot: Slot, *, failed: bool, owner: Hashable = None, counted: bool = True) -> None:
         """Take the handle back, free the slot, and note that `owner`'s transaction has ended."""
         instance = self.instances[slot.number]
-        dirty = not self._retire_guest(instance) or failed or self.reset == "each_read"
+        interrupted = instance.limit is not None and instance.limit.interrupted
+        dirty = not self._retire_guest(instance) or failed or self.config.reset == "each_read"
         lost = instance.gate.locked()
         if lost:
             # Another thread is still inside, through a handle that was passed on: nobody else may get this instance.
             self._discard(slot.number)
         with self.lock:
-            self.counts["reads"] += 1
+            self.counts["reads"] += counted
             self.counts["failed_reads"] += failed
+            self.counts["interruptions"] += failed and interrupted
             self._leave(owner)
             self.state.read_done(slot, dirty=dirty, lost=lost)
             disposed = self.deliver()
-        for gone in disposed:
-            self._discard(gone.number)
+        if disposed:
+            self._close_instance(*disposed)
 
     def _discard(self, number: int) -> None:
         instance = self.instances.pop(number, None)
@@ -322,7 +282,7 @@ class PoolCore:
     def start_write(self, limit: Limit | None = None) -> Guest:
         """Give a handle on the leader, making a new one where the last roll back couldn't."""
         if self.leader is None:
-            leader = self.module.create(self.linkage, limits=self.limits)
+            leader = self.config.create()
             try:
                 self.image.restore(leader)
             except BaseException:
@@ -346,7 +306,8 @@ class PoolCore:
             if limit is not None:
                 limit.check()
             self.leader.limit = None
-            findings = self.wasi.check_replicable(self.leader.state) if self.wasi is not None else ()
+            wasi = self.config.wasi
+            findings = wasi.check_replicable(self.leader.state) if wasi is not None else ()
             if findings:
                 raise NotReplicableError(findings, what="this state can't be carried to a replica")
             small = self.image.prepare(self.leader)
@@ -365,13 +326,16 @@ class PoolCore:
             raise
         with self.lock:
             self.last_commit = cost
+            self.largest_commit = max(self.largest_commit, cost, key=lambda cost: cost.bytes)
+            self.counts["committed_pages"] += cost.pages
             self.counts["commits"] += 1
             self.counts["committed_bytes"] += cost.bytes
 
     def roll_back(self) -> None:
         """Make the leader equal to the committed state; where that fails, do without a leader until the next write."""
-        self._count(rollbacks=1)
         leader = self.leader
+        interrupted = leader is not None and leader.limit is not None and leader.limit.interrupted
+        self._count(rollbacks=1, interruptions=interrupted)
         if leader is None:
             return
         try:
@@ -441,7 +405,7 @@ class PoolCore:
 
     def resize(self, replicas: int) -> None:
         """Keep that many replicas."""
-        _check_replicas(replicas)
+        check_replicas(replicas)
         self.check_usable()
         self.event(self.state.resize, replicas)
 
@@ -450,14 +414,15 @@ class PoolCore:
         with self.lock:
             state = self.state
             phases = [slot.phase.value for slot in state.slots.values()]
-            return PoolStats(
+            instances = list(self.instances.values())
+            figures = PoolStats(
                 name=self.name,
                 engine=self.engine.version,
                 memory_mode=self.image.mode,
-                reset=self.reset,
+                reset=self.config.reset,
                 version=state.version,
                 replicas=state.size,
-                made=len(self.instances),
+                made=len(instances),
                 idle=phases.count("idle"),
                 reading=len(phases) - phases.count("idle"),
                 readers_waiting=len(state.readers),
@@ -465,11 +430,16 @@ class PoolCore:
                 writing=state.writer is not None,
                 last_commit_pages=self.last_commit.pages,
                 last_commit_bytes=self.last_commit.bytes,
+                largest_commit_pages=self.largest_commit.pages,
                 state_bytes=self.image.size,
+                private_memories=tuple(sorted(self.config.private_memories)),
+                private_bytes=(),
                 read_wait_seconds=self.seconds["read_wait_seconds"],
                 write_wait_seconds=self.seconds["write_wait_seconds"],
                 **self.counts,
             )
+        private = tuple(self.image.private_bytes(instance) for instance in instances)
+        return attrs.evolve(figures, private_bytes=private)
 
     def close(self) -> None:
         """Refuse new transactions and free everything that none is using; the rest goes as they end."""
@@ -483,8 +453,7 @@ class PoolCore:
                 assert isinstance(ticket, Waiter)
                 ticket.closed = True
                 ticket.wake()
-        for slot in disposed:
-            self._discard(slot.number)
+        self._close_instance(*disposed)
         if not writing:
             self.close_leader()
 
@@ -502,6 +471,10 @@ class PoolCore:
 _COUNTERS = (
     "reads",
     "failed_reads",
+    "interruptions",
+    "refreshes",
+    "resets",
+    "committed_pages",
     "commits",
     "rollbacks",
     "read_waits",
@@ -511,16 +484,3 @@ _COUNTERS = (
     "spawns",
     "committed_bytes",
 )
-
-
-def _check_replicas(count: int) -> None:
-    if isinstance(count, bool) or not isinstance(count, int) or count < 1:
-        raise PoolError(f"replicas is {count!r}; a pool has at least 1")
-
-
-def _name_of(source: Source) -> str | None:
-    if isinstance(source, Path):
-        return source.stem
-    if isinstance(source, str) and not source.lstrip().startswith(("(", ";;")):
-        return Path(source).stem
-    return None

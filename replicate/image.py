@@ -23,20 +23,35 @@ class StateImage:
     Like `MemorySnapshot`: `commit` needs it exclusively, everything else may share it.
     """
 
-    def __init__(self, leader: Instance, make_memory: Callable[[MemorySlot], MemorySnapshot]) -> None:
+    def __init__(
+        self,
+        leader: Instance,
+        make_memory: Callable[[MemorySlot], MemorySnapshot],
+        *,
+        private: frozenset[int] = frozenset(),
+    ) -> None:
+        """Begin with a leader that hasn't been started: its `private` memories are, as they are now, those of all instances.
+
+        `open` takes the rest of the state over, when the leader has been started.
+        """
         leader.module.check_replicable()
         self._module = leader.module
-        self._small = small_state.capture(leader)
         self._memories = [make_memory(slot) for slot in leader.plan.memories]
-        try:
-            for memory in self._memories:
-                memory.prepare(leader)
-                memory.reserve(leader)
-                memory.protect(leader, ())
-                memory.commit(leader)
-        except BaseException:
-            self.close()
-            raise
+        self._shared = [memory for memory in self._memories if memory.index not in private]
+        self._small: SmallState
+        self._take([memory for memory in self._memories if memory.index in private], leader)
+
+    def open(self, leader: Instance) -> None:
+        """Take over the state of a leader that has been started."""
+        self._small = small_state.capture(leader)
+        self._take(self._shared, leader)
+
+    def _take(self, memories: list[MemorySnapshot], leader: Instance) -> None:
+        for memory in memories:
+            memory.prepare(leader)
+            memory.reserve(leader)
+            memory.protect(leader, ())
+            memory.commit(leader)
 
     @property
     def mode(self) -> str:
@@ -54,19 +69,19 @@ class StateImage:
         Raises `NotReplicableError` and `StateError`.
         """
         small = small_state.capture(leader, known=self._small)
-        for memory in self._memories:
+        for memory in self._shared:
             memory.prepare(leader)
         return small
 
     def commit(self, leader: Instance, small: SmallState, running: Iterable[Instance]) -> CopyCost:
         """Take over the leader's state, of which `prepare` gave `small`; or raise, `MemoryError` say, and change nothing."""
-        for memory in self._memories:
+        for memory in self._shared:
             memory.reserve(leader)
         instances = tuple(running)
-        for memory in self._memories:
+        for memory in self._shared:
             memory.protect(leader, instances)
         cost = CopyCost()
-        for memory in self._memories:
+        for memory in self._shared:
             cost += memory.commit(leader)
         self._small = small
         return cost
@@ -75,18 +90,22 @@ class StateImage:
         """Give the bytes of an instance's memories that it shares with nobody."""
         return sum(memory.private_bytes(instance) for memory in self._memories)
 
-    def restore(self, instance: Instance) -> CopyCost:
-        """Make an instance equal to the committed state: a fresh one, a stale one, or one that a call has changed."""
-        if self._too_large(instance) or small_state.must_rebuild(instance, self._small):
+    def restore(self, instance: Instance, *, private: bool = True) -> CopyCost:
+        """Make an instance equal to the committed state: a fresh one, a stale one, or one that a call has changed.
+
+        Its private memories become what instantiation makes them, or with ``private=False`` stay as they are.
+        """
+        memories = self._memories if private else self._shared
+        if any(
+            len(instance.memory_view(memory.index)) > memory.size for memory in memories
+        ) or small_state.must_rebuild(instance, self._small):
             instance.rebuild()
+            memories = self._memories
         cost = CopyCost()
-        for memory in self._memories:
+        for memory in memories:
             cost += memory.restore(instance)
         small_state.restore(instance, self._small)
         return cost
-
-    def _too_large(self, instance: Instance) -> bool:
-        return any(len(instance.memory_view(memory.index)) > memory.size for memory in self._memories)
 
     def to_snapshot(self) -> Snapshot:
         """Copy the committed state out as a portable value."""

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, TypeVar
 
 from replicate.adapter import Adapter, ResetRule
-from replicate.core import PoolCore, ThreadWaiter
+from replicate.core import PoolCore, ThreadWaiter, open_core
 from replicate.errors import PoolClosedError, PoolTimeoutError
 from replicate.handles import Guest
 from replicate.imports import Imports
@@ -54,12 +54,14 @@ class Pool:
         *,
         engine: str | Engine = "wasmtime",
         replicas: int | None = None,
+        min_replicas: int | None = None,
         imports: Imports | None = None,
         wasi: Wasi | None = None,
         init: Callable[[Guest], Any] | None = None,
         run_start: bool = False,
         reset: ResetRule | None = None,
         memory: MemoryMode = "auto",
+        share: Mapping[str | int, bool] | None = None,
         interruptible: bool = True,
         max_memory: int | None = None,
         max_table: int | None = None,
@@ -67,9 +69,12 @@ class Pool:
     ) -> Pool:
         """Compile a module, start it once on the leader, and keep `replicas` read replicas of it.
 
-        `source` is a path, a binary, WAT text, or an `Adapter`. `replicas` defaults to the number of usable cores; they're
-        made when first needed. On the leader run, in this order: the start function, ``_initialize`` if exported,
-        ``_start`` if `run_start`, the adapter's `start`, and ``init(guest)``. What they leave is version 0.
+        `source` is a path, a binary, WAT text, or an `Adapter`. `replicas` defaults to the number of usable cores. With
+        `min_replicas` only so many are made at once, the others when reads need them, and those that no read has used
+        between two commits are given up again.
+
+        On the leader run, in this order: the start function, ``_initialize`` if exported, ``_start`` if `run_start`, the
+        adapter's `start`, and ``init(guest)``. What they leave is version 0.
 
         `imports` are the host functions and the like that the module needs (see `replicate.imports`); `wasi` says what a
         WASI guest gets of the world outside: arguments, folders, output. Without it a module that imports WASI is refused.
@@ -80,6 +85,10 @@ class Pool:
         `memory` says how committed memory is kept: ``"copy-on-write"`` (Linux: a commit costs what it changed), ``"copy"``
         (anywhere: a commit costs the guest's size), or the better of the two that works here.
 
+        `share` is for modules with several memories: ``{"scratch": False}`` keeps that memory (an export, a name or an index)
+        out of the state, so that it costs commits nothing. Each instance has its own, as instantiation makes it; a read finds
+        it so, or under ``"on_commit"`` as the last read on that replica left it.
+
         A guest that runs too long is stopped (see `timeout` in `read` and `write`); with ``interruptible=False`` it isn't, and
         runs a little faster. `max_memory` (bytes, each memory) and `max_table` (elements, each table) bound what an instance
         may grow to; growing further fails inside the guest.
@@ -88,16 +97,18 @@ class Pool:
         whatever the start functions and `init` raise.
         """
         return cls(
-            PoolCore(
+            open_core(
                 source,
                 engine=engine,
                 replicas=replicas,
+                min_replicas=min_replicas,
                 imports=imports,
                 wasi=wasi,
                 init=init,
                 run_start=run_start,
                 reset=reset,
                 memory=memory,
+                share=share,
                 interruptible=interruptible,
                 max_memory=max_memory,
                 max_table=max_table,
@@ -165,12 +176,29 @@ class Pool:
     def snapshot(self, *, timeout: float | None = None) -> Snapshot:
         """Copy the newest committed state out as a portable value; writes go on meanwhile, up to their commit."""
         core = self._core
+        self._share(timeout)
+        try:
+            return core.snapshot()
+        finally:
+            core.event(core.state.share_done)
+
+    def _share(self, timeout: float | None) -> None:
+        """Keep the committed state as it is until `share_done`."""
+        core = self._core
         core.check_usable()
         waiter = ThreadWaiter()
         if not core.event(core.state.share_wanted, waiter):
             self._await(waiter, None if timeout is None else Limit(core.engine, timeout), "the committed state")
+
+    def branch(self, *, name: str | None = None, timeout: float | None = None) -> Pool:
+        """Open a pool of its own whose version 0 is this one's newest committed state, for writes that must not count here.
+
+        Costs a copy of the guest's pages that aren't zeros. What host functions do outside the guest is shared by both.
+        """
+        core = self._core
+        self._share(timeout)
         try:
-            return core.snapshot()
+            return Pool(core.branch(name))
         finally:
             core.event(core.state.share_done)
 

@@ -111,7 +111,7 @@ class Share:
 
 @attrs.frozen(eq=False)
 class Dispose:
-    """The slot is gone: close its instance."""
+    """Close the slot's instance: the slot is gone, or can do without one for now."""
 
     slot: Slot
 
@@ -122,7 +122,9 @@ Decision: TypeAlias = Read | Call | Write | Commit | Share | Dispose
 class PoolState:
     """Decide for one pool. Every method is an event; `decisions` gives and forgets what follows from it."""
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, *, keep: int | None = None) -> None:
+        self.keep = size if keep is None else keep
+        """How many instances stay though they aren't used."""
         self.version = 0
         self.closed = False
         self.slots: dict[int, Slot] = {}
@@ -278,8 +280,17 @@ class PoolState:
         self.committing = False
         self.committer = None
         if committed:
+            self._shed()
             self.version += 1
         self._pump()
+
+    def _shed(self) -> None:
+        """Give instances up that no read has used since the commit before: they'd have to be refreshed for nothing."""
+        made = [slot for slot in self.slots.values() if slot.version >= 0]
+        unused = [slot for slot in made if slot.phase is Phase.IDLE and slot.version < self.version]
+        for slot in unused[: max(len(made) - self.keep, 0)]:
+            slot.version, slot.dirty = -1, False
+            self._decisions.append(Dispose(slot))
 
     def write_done(self) -> None:
         """Note that the writer has left the leader."""
@@ -313,6 +324,7 @@ class PoolState:
     def resize(self, size: int) -> None:
         """Have `size` slots: more at once, fewer as reads end."""
         self._check_open()
+        self.keep = size if self.keep >= self.size else min(self.keep, size)
         while self.size < size:
             leaving = next((slot for slot in self.slots.values() if slot.leaving), None)
             if leaving is not None:

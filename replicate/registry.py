@@ -7,6 +7,7 @@ imported" are two different errors.
 from __future__ import annotations
 
 import atexit
+import os
 import threading
 from importlib import metadata
 from typing import TYPE_CHECKING
@@ -26,6 +27,17 @@ _lock = threading.Lock()
 _engines: dict[str, Engine] = {}
 # Runtimes clean up through their own modules' globals, which are gone when the interpreter clears ours.
 atexit.register(_engines.clear)
+
+
+def _after_fork() -> None:
+    """Forget engines in a forked child: their threads are the parent's, and so may be the holder of the lock."""
+    global _lock
+    _lock = threading.Lock()
+    _engines.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 def engine_names() -> list[str]:

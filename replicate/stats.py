@@ -15,7 +15,7 @@ class PoolStats:
     engine: str
     """The engine's name and version."""
     memory_mode: str
-    """How committed memory is kept: ``"copy"``, or ``"none"`` for a module without memory."""
+    """How committed memory is kept: ``"copy"``, ``"copy-on-write"``, or ``"none"`` for a module without memory."""
     reset: str
     version: int
     """The number of commits."""
@@ -46,5 +46,27 @@ class PoolStats:
     """Bytes copied by commits."""
     last_commit_pages: int
     last_commit_bytes: int
+    largest_commit_pages: int
+    committed_pages: int
+    refreshes: int
+    """Restores that moved a replica to a newer version, or filled a new one."""
+    resets: int
+    """Restores that undid what a read had changed."""
+    interruptions: int
+    """Transactions whose guest was stopped, by a timeout or a cancellation."""
+    private_memories: tuple[int, ...]
+    """The memories that aren't shared: each instance has its own."""
+    private_bytes: tuple[int, ...]
+    """For each replica that exists, the bytes of guest memory that it shares with nobody."""
     state_bytes: int
     """The size of all the guest's memories together, as committed."""
+
+    @property
+    def mean_commit_bytes(self) -> float:
+        """Give the bytes that a commit has copied on average."""
+        return self.committed_bytes / self.commits if self.commits else 0.0
+
+    @property
+    def full_copy_bytes(self) -> int:
+        """Give the bytes that copying the whole guest to every replica would take at each commit."""
+        return self.state_bytes * self.replicas

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import json
+import os
 import platform
 import threading
 import weakref
@@ -41,6 +42,7 @@ _PROPOSALS = (
     "wasm_custom_page_sizes",
 )
 _CACHE_FORMAT = 1
+_FIRST_PROCESS = os.getpid()
 
 
 class WasmtimeEngine(Engine):
@@ -81,6 +83,8 @@ class WasmtimeEngine(Engine):
         for proposal in _PROPOSALS:
             setattr(config, proposal, True)
         config.epoch_interruption = interruptible
+        # The threads that compile in parallel aren't there in a forked child, and would be waited for without end.
+        config.parallel_compilation = os.getpid() == _FIRST_PROCESS
         self.interrupts = interruptible
         self._configuration = [*_PROPOSALS, f"epoch_interruption={interruptible}"]
         self.native = wasmtime.Engine(config)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import attrs
 
 from replicate.binary.effects import Effects, scan_effects
-from replicate.binary.module import DataSegment, ElementSegment, Export, Import, Kind, ModuleInfo, Section
+from replicate.binary.module import DataSegment, ElementSegment, Export, Import, Kind, ModuleInfo, Section, SegmentKind
 from replicate.binary.plan import FunctionSlot, GlobalSlot, MemorySlot, SegmentSlot, StatePlan, TableSlot
 from replicate.binary.reader import read_module
 from replicate.binary.rewrite import Instrumented, instrument
@@ -73,6 +73,7 @@ __all__ = [
     "ModuleInfo",
     "Prepared",
     "Section",
+    "SegmentKind",
     "SegmentSlot",
     "StatePlan",
     "StructType",

@@ -54,7 +54,7 @@ class TableSlot:
     type: TableType
     changes: bool
     label: str | None
-    exposed: bool = False
+    exposed: bool = attrs.field(default=False, kw_only=True)
 
     @property
     def is_state(self) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Iterator
+from typing import TypeAlias
 
 from replicate.binary.cursor import Cursor
 from replicate.binary.leb import unsigned
@@ -16,7 +17,7 @@ from replicate.binary.opcodes import PREFIXES, immediates
 
 __all__ = ["Instruction", "Scanner", "pattern_of", "read_instruction", "skip_locals"]
 
-Instruction = tuple[int, int | None]
+Instruction: TypeAlias = "tuple[int, int | None]"
 """An opcode, and the number after it if it is one of the `PREFIXES`."""
 
 _U32 = rb"[\x80-\xff]{0,4}[\x00-\x7f]"
@@ -72,6 +73,7 @@ def skip_locals(cursor: Cursor) -> None:
 
 
 def _skip(cursor: Cursor, letter: str) -> None:
+    """Step over an immediate of the shape that `letter` stands for in `replicate.binary.opcodes`."""
     if letter == "m":
         if cursor.u32() & 0x40:
             cursor.u32()

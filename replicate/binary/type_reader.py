@@ -96,7 +96,7 @@ class TypeReader:
         element = self.reference_type(cursor)
         flags = self._limit_flags(cursor, _HAS_MAXIMUM | _IS_SHARED | _IS_64)
         minimum, maximum = self._limits(cursor, flags)
-        return TableType(element, minimum, maximum, bool(flags & _IS_64), bool(flags & _IS_SHARED))
+        return TableType(element, minimum, maximum, bool(flags & _IS_64), shared=bool(flags & _IS_SHARED))
 
     def memory_type(self, cursor: Cursor) -> MemoryType:
         """Read the type of a memory."""
@@ -109,7 +109,8 @@ class TypeReader:
             if logarithm not in (0, 16):
                 raise cursor.fail(f"a page size of 2 to the power of {logarithm}, which must be 0 or 16", at=at)
             page_size = 1 << logarithm
-        return MemoryType(minimum, maximum, bool(flags & _IS_64), bool(flags & _IS_SHARED), page_size)
+        shared = bool(flags & _IS_SHARED)
+        return MemoryType(minimum, maximum, bool(flags & _IS_64), shared=shared, page_size=page_size)
 
     def global_type(self, cursor: Cursor) -> GlobalType:
         """Read the type of a global."""
@@ -117,7 +118,7 @@ class TypeReader:
         flags = cursor.byte()
         if flags > 3:
             raise cursor.fail(f"a global's flags are {flags:#x}", at=cursor.position - 1)
-        return GlobalType(value, bool(flags & 1), bool(flags & 2))
+        return GlobalType(value, bool(flags & 1), shared=bool(flags & 2))
 
     def function_type_index(self, cursor: Cursor) -> int:
         """Read the index of a type that must be a function's."""

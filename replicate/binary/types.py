@@ -243,8 +243,8 @@ class MemoryType:
     minimum: int
     maximum: int | None = None
     is_64: bool = False
-    shared: bool = False
-    page_size: int = PAGE_SIZE
+    shared: bool = attrs.field(default=False, kw_only=True)
+    page_size: int = attrs.field(default=PAGE_SIZE, kw_only=True)
 
     def __str__(self) -> str:
         page = "" if self.page_size == PAGE_SIZE else f" (pagesize {self.page_size})"
@@ -259,7 +259,7 @@ class TableType:
     minimum: int
     maximum: int | None = None
     is_64: bool = False
-    shared: bool = False
+    shared: bool = attrs.field(default=False, kw_only=True)
 
     def __str__(self) -> str:
         return f"(table {_limits(self.minimum, self.maximum, is_64=self.is_64, shared=self.shared)} {self.element})"
@@ -271,7 +271,7 @@ class GlobalType:
 
     value: ValType
     mutable: bool
-    shared: bool = False
+    shared: bool = attrs.field(default=False, kw_only=True)
 
     def __str__(self) -> str:
         words = ["shared"] * self.shared + [f"(mut {self.value})" if self.mutable else str(self.value)]

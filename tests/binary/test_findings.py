@@ -37,7 +37,7 @@ MUTATES = "(func (struct.set $s 0 (struct.new_default $s) (i32.const 1)))"
         '(import "" "host object" (global externref))' + MUTATES,
         "(table 1 exnref)",
         "(elem anyref (ref.null any))" + MUTATES,
-        "(elem declare anyref (item (struct.new_default $s)))",
+        "(elem declare anyref (item (struct.new_default $s)))" + MUTATES,
     ],
 )
 def test_what_can_be_captured_is_not_complained_about(wat: str) -> None:
@@ -97,6 +97,12 @@ def test_a_constant_reference_to_an_object_that_the_code_can_change_is_refused(
 
     assert finding.place == place
     assert "changes such objects in place" in finding.reason
+
+
+def test_a_small_integer_is_no_object() -> None:
+    integers = "(global (ref i31) (ref.i31 (i32.const 1))) (global i31ref (ref.null i31))"
+
+    assert places(integers + "(global (ref $s) (struct.new_default $s))" + MUTATES) == ["global 2"]
 
 
 def test_every_obstacle_is_listed() -> None:

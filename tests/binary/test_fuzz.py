@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from replicate.binary import prepare, read_module
@@ -42,11 +42,13 @@ def test_the_module_that_is_damaged_below_is_sound_itself() -> None:
     assert prepare(SEED).effects.objects_mutated
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200))
 def test_random_bytes(content: bytes) -> None:
     survives(content)
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 14), st.binary(max_size=30)), max_size=8))
 def test_random_sections(sections: list[tuple[int, bytes]]) -> None:
     survives(HEADER + b"".join(bytes([id_, len(content)]) + content for id_, content in sections))
@@ -57,6 +59,7 @@ def test_a_module_cut_short_anywhere(length: int) -> None:
     survives(SEED[:length])
 
 
+@settings(deadline=None)
 @given(st.integers(8, len(SEED) - 1), st.integers(0, 7))
 def test_a_flipped_bit(position: int, bit: int) -> None:
     flipped = bytearray(SEED)
@@ -64,6 +67,7 @@ def test_a_flipped_bit(position: int, bit: int) -> None:
     survives(bytes(flipped))
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(8, len(SEED) - 1), st.sampled_from([0, 1, 0x7F, 0x80, 0xFF])), max_size=5))
 def test_bytes_replaced_by_extremes(changes: list[tuple[int, int]]) -> None:
     changed = bytearray(SEED)
@@ -72,6 +76,7 @@ def test_bytes_replaced_by_extremes(changes: list[tuple[int, int]]) -> None:
     survives(bytes(changed))
 
 
+@settings(deadline=None)
 @given(st.integers(8, len(SEED)), st.integers(0, 20), st.binary(max_size=20))
 def test_bytes_cut_out_and_put_in(position: int, removed: int, inserted: bytes) -> None:
     survives(SEED[:position] + inserted + SEED[position + removed :])

@@ -187,6 +187,7 @@ def modules(draw: Draw) -> Model:
     return model
 
 
+@settings(deadline=None)
 @given(modules())
 def test_the_reader_finds_what_the_module_was_made_of(model: Model) -> None:
     info = read_module(assemble(model.wat))
@@ -202,6 +203,7 @@ def test_the_reader_finds_what_the_module_was_made_of(model: Model) -> None:
     assert info.start == model.start
 
 
+@settings(deadline=None)
 @given(modules())
 def test_the_scanner_finds_the_effects_that_were_put_in(model: Model) -> None:
     effects = prepare(assemble(model.wat)).effects
@@ -212,6 +214,7 @@ def test_the_scanner_finds_the_effects_that_were_put_in(model: Model) -> None:
     assert not effects.objects_mutated
 
 
+@settings(deadline=None)
 @given(modules())
 def test_the_rewritten_module_is_valid_and_keeps_its_imports_and_exports(model: Model) -> None:
     wasm = assemble(model.wat)
@@ -227,6 +230,7 @@ def test_the_rewritten_module_is_valid_and_keeps_its_imports_and_exports(model: 
     assert after.start is None
 
 
+@settings(deadline=None)
 @given(modules())
 def test_the_plan_holds_all_that_the_code_or_the_host_can_change(model: Model) -> None:
     plan = prepare(assemble(model.wat)).plan
@@ -249,7 +253,7 @@ def test_the_plan_holds_all_that_the_code_or_the_host_can_change(model: Model) -
     ]
 
 
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 @given(modules().filter(lambda model: not model.imports), st.data())
 def test_probes_tell_which_segments_have_been_dropped(model: Model, data: st.DataObject) -> None:
     prepared = prepare(assemble(model.wat))

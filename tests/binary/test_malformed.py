@@ -24,7 +24,7 @@ def section(id_: int, content: bytes) -> bytes:
         (b"(module)", "text format"),
         (b"\xef\xbb\xbf  (module)", "text format"),
         (b";; a comment\n(module)", "text format"),
-        (gzip.compress(HEADER), "gzip"),
+        (gzip.compress(HEADER, mtime=0), "gzip"),
         (b"\x7fELF\x02\x01\x01", "ELF"),
         (b"<!DOCTYPE html><html>", "HTML"),
         (b'{"error": "not found"}', "JSON"),

@@ -101,6 +101,12 @@ def test_an_instruction_is_read_as_the_assembler_writes_it(opcode: int, suffix: 
 def test_the_table_knows_every_instruction_of_wasm_3_and_the_threads_proposal() -> None:
     half_precision = {key for key, (name, _) in OPCODES.items() if "f16" in name}
     elsewhere = {(0, opcode) if suffix is None else (opcode, suffix) for opcode, suffix in ALL}
-    unknown = {key: name for key, (name, _) in OPCODES.items() if key not in elsewhere | half_precision}
+    unknown: dict[object, str] = {
+        key: name for key, (name, _) in OPCODES.items() if key not in elsewhere | half_precision
+    }
 
     assert unknown == {}
+
+
+def test_the_table_knows_the_stack_switching_proposal() -> None:
+    assert set(STACK_SWITCHING) <= set(ALL)

@@ -169,6 +169,13 @@ def test_an_element_segment_of_host_references_refers_to_no_function() -> None:
     assert info.constant_functions == frozenset()
 
 
+def test_an_object_that_holds_a_function_is_not_that_function() -> None:
+    info = read("(type $s (struct (field funcref))) (func $f) (elem anyref (item (struct.new $s (ref.func $f))))")
+
+    assert info.elements[0].functions == (None,)
+    assert info.constant_functions == {0}
+
+
 def test_data_segments_of_every_encoding_are_read() -> None:
     info = read('(memory 1) (memory 1) (data (i32.const 0) "abc") (data (memory 1) (i32.const 0) "de") (data "f")')
 

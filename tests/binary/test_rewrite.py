@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import pickle
+
 import pytest
 import wasmtime
 
@@ -149,6 +151,12 @@ def test_slots_say_in_words_where_they_are() -> None:
     assert plan.globals[0].describe == "global 0 ($__stack_pointer)"
     assert plan.tables[0].describe == "table 0 ($calls)"
     assert plan.segments[0].describe == "data segment 0 ($d)"
+
+
+def test_all_of_it_can_be_kept_for_another_process() -> None:
+    result = prepared('(memory 1) (table 1 funcref) (data "a") (func $f (param i32 v128) (data.drop 0)) (start $f)')
+
+    assert pickle.loads(pickle.dumps(result)) == result
 
 
 def test_a_module_without_state_stays_as_it_is() -> None:

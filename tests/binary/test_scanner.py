@@ -70,6 +70,7 @@ def scan(body: bytes, *wanted: Instruction) -> set[tuple[Instruction, tuple[int,
     return {(instruction, tuple(indices)) for instruction, indices in scanner.decode(found)}
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from(ALL), max_size=20).flatmap(lambda chosen: st.tuples(*map(encoded, chosen))))
 def test_code_is_cut_between_instructions_whatever_their_immediates(code: tuple[bytes, ...]) -> None:
     # Immediates are full of bytes that would be a global.set, if the scanner ever lost its step.
@@ -88,7 +89,7 @@ def scan_one(code: bytes) -> set[tuple[int, ...]]:
 
 @pytest.mark.parametrize("instruction", ALL, ids=lambda value: f"{value[0]:#04x}-{value[1]}")
 def test_every_instruction_is_stepped_over_in_one_go(instruction: Instruction) -> None:
-    @settings(max_examples=10)
+    @settings(max_examples=10, deadline=None)
     @given(encoded(instruction))
     def check(code: bytes) -> None:
         body = b"\0" + code * 2 + b"\xfc\x0e\x05\x06" + b"\x0b"
@@ -100,6 +101,7 @@ def test_every_instruction_is_stepped_over_in_one_go(instruction: Instruction) -
     check()
 
 
+@settings(deadline=None)
 @given(st.lists(joined(U32, VALUE_TYPE), max_size=200))
 def test_locals_of_any_type_are_stepped_over(groups: list[bytes]) -> None:
     assert scan(leb.vector(groups) + b"\x24\x07\x0b", GLOBAL_SET) == {(GLOBAL_SET, (7,))}
@@ -127,7 +129,9 @@ def test_an_unknown_instruction_is_refused_by_its_opcode_and_offset() -> None:
         scan(b"\0\x01\xfc\x63\x0b")
 
 
-@pytest.mark.parametrize("body", [b"\0", b"\0\x24\x0b", b"\0\x41\x80\x0b", b"\0\x44\0\0\0\x0b", b"\0\x0e\x7f\x0b", b""])
+@pytest.mark.parametrize(
+    "body", [b"\0", b"\0\x24\x0b", b"\0\x41\x80\x0b", b"\0\x44\0\0\0\x0b", b"\0\x0e\x7f\x0b", b"\0\x1a", b""]
+)
 def test_a_body_cut_short_is_refused(body: bytes) -> None:
     with pytest.raises(InvalidModuleError):
         scan(body)

@@ -1,0 +1,176 @@
+"""What a pool is opened with, checked and worked out once."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from replicate.adapter import Adapter, ResetRule
+from replicate.errors import PoolError
+from replicate.handles import Guest
+from replicate.imports import Imports
+from replicate.interfaces import Engine, Instance, Module
+from replicate.limits import NO_LIMITS, ResourceLimits
+from replicate.linking import Linkage
+from replicate.memory_modes import MemoryMode
+from replicate.registry import load_engine
+from replicate.wasi import Wasi
+
+__all__ = ["Configuration", "Source", "check_replicas", "configure", "start_leader", "usable_cores"]
+
+Source = bytes | str | Path | Adapter
+_pool_numbers = itertools.count(1)
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class Configuration:
+    """Hold all that stays the same while a pool lives, and that its branches share."""
+
+    name: str
+    engine: Engine
+    module: Module
+    linkage: Linkage
+    adapter: Adapter | None
+    wasi: Wasi | None
+    reset: ResetRule
+    memory: MemoryMode
+    limits: ResourceLimits
+    replicas: int
+    keep: int
+    """How many replicas are made at once and kept though unused."""
+    private_memories: frozenset[int]
+    """The memories that each instance has for itself."""
+
+    @property
+    def follows(self) -> bool:
+        """Tell whether the adapter wants to know about replicas that were made equal to the committed state."""
+        if self.adapter is None:
+            return False
+        kind = type(self.adapter)
+        return kind.moved is not Adapter.moved or kind.reseed is not Adapter.reseed
+
+    def create(self) -> Instance:
+        """Make an instance, not started."""
+        return self.module.create(self.linkage, limits=self.limits)
+
+
+def usable_cores() -> int:
+    """Count the cores this process may run on."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:
+        return os.cpu_count() or 1
+
+
+def check_replicas(count: Any, *, what: str = "replicas") -> int:
+    """Check a number of replicas."""
+    if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+        raise PoolError(f"{what} is {count!r}; a pool has at least 1")
+    return count
+
+
+def configure(
+    source: Source,
+    *,
+    engine: str | Engine,
+    replicas: int | None,
+    min_replicas: int | None,
+    imports: Imports | None,
+    wasi: Wasi | None,
+    reset: ResetRule | None,
+    memory: MemoryMode,
+    share: Mapping[str | int, bool] | None,
+    interruptible: bool,
+    max_memory: int | None,
+    max_table: int | None,
+    name: str | None,
+) -> Configuration:
+    """Compile the module and check everything; raises what `Pool.open` says."""
+    count = usable_cores() if replicas is None else check_replicas(replicas)
+    keep = count if min_replicas is None else check_replicas(min_replicas, what="min_replicas")
+    if keep > count:
+        raise PoolError(f"min_replicas is {keep}, more than replicas={count}")
+    adapter = source if isinstance(source, Adapter) else None
+    rule = reset or (adapter.reset if adapter is not None else "each_read")
+    if rule not in ("each_read", "on_commit"):
+        raise PoolError(f"reset is {rule!r}; use 'each_read' (strict) or 'on_commit' (cheaper)")
+    runtime = load_engine(engine) if isinstance(engine, str) else engine
+    if not interruptible:
+        runtime = runtime.uninterruptible()
+    limits = ResourceLimits(memory_bytes=max_memory, table_elements=max_table)
+    if limits != NO_LIMITS and not runtime.traits.resource_limits:
+        raise PoolError(f"engine {runtime.name!r} can't limit memory or tables: leave max_memory and max_table out")
+    module = runtime.compile(source.source() if isinstance(source, Adapter) else source)
+    module.check_replicable()
+    world = wasi if wasi is not None or adapter is None else adapter.wasi
+    return Configuration(
+        name=name or (adapter.name if adapter else None) or _name_of(source) or f"pool-{next(_pool_numbers)}",
+        engine=runtime,
+        module=module,
+        linkage=module.link(_merged(world, adapter, imports)),
+        adapter=adapter,
+        wasi=world,
+        reset=rule,
+        memory=memory,
+        limits=limits,
+        replicas=count,
+        keep=keep,
+        private_memories=_private_memories(module, share or {}),
+    )
+
+
+def _merged(wasi: Wasi | None, adapter: Adapter | None, imports: Imports | None) -> Imports:
+    """Put the imports together: WASI's, then the adapter's, then the user's, who has the last word."""
+    layers: list[Imports] = [wasi.imports()] if wasi is not None else []
+    layers += [adapter.imports()] if adapter is not None else []
+    merged: dict[str, dict[str, Any]] = {}
+    for layer in (*layers, imports or {}):
+        for module, values in layer.items():
+            merged.setdefault(module, {}).update(values)
+    return merged
+
+
+def _private_memories(module: Module, share: Mapping[str | int, bool]) -> frozenset[int]:
+    private = set()
+    for key, shared in share.items():
+        index = key if isinstance(key, int) else module.find_export("memory", key)
+        if index is None:
+            labels = {slot.label: slot.index for slot in module.plan.memories}
+            index = labels.get(str(key))
+        if index is None or not 0 <= index < len(module.info.memories):
+            known = ", ".join(repr(slot.label or slot.index) for slot in module.plan.memories) or "none"
+            raise PoolError(f"share names the memory {key!r}; this module has: {known}")
+        if not shared:
+            private.add(index)
+    return frozenset(private)
+
+
+def _name_of(source: Source) -> str | None:
+    if isinstance(source, Path):
+        return source.stem
+    if isinstance(source, str) and not source.lstrip().startswith(("(", ";;")):
+        return Path(source).stem
+    return None
+
+
+def start_leader(
+    config: Configuration, *, init: Callable[[Guest], Any] | None, run_start: bool
+) -> Callable[[Instance], Any]:
+    """Give what starts a new pool's leader, in the order that `Adapter` documents."""
+
+    def start(leader: Instance) -> None:
+        leader.run_start()
+        for entry, wanted in (("_initialize", True), ("_start", run_start)):
+            if wanted and config.module.find_export("func", entry) is not None:
+                leader.call(entry)
+        if config.adapter is not None:
+            config.adapter.start(leader.guest)
+        if init is not None:
+            init(leader.guest)
+
+    return start
