@@ -123,7 +123,7 @@ class PoolState:
     """Decide for one pool. Every method is an event; `decisions` gives and forgets what follows from it."""
 
     def __init__(self, size: int, *, keep: int | None = None) -> None:
-        self.keep = size if keep is None else keep
+        self.keep = 0
         """How many instances stay though they aren't used."""
         self.version = 0
         self.closed = False
@@ -140,6 +140,7 @@ class PoolState:
         self._numbers = 0
         self._decisions: list[Decision] = []
         self.resize(size)
+        self.keep = size if keep is None else keep
         self._decisions.clear()
 
     def decisions(self) -> list[Decision]:

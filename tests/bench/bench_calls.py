@@ -39,7 +39,14 @@ def main() -> int:
         result: int = guest.call("add", 3, 4)
         return result
 
-    names = ["Func.__call__", "bare C call", "Instance.call", "Pool.read, on_commit", "Pool.read, each_read", "Pool.write"]
+    names = [
+        "Func.__call__",
+        "bare C call",
+        "Instance.call",
+        "Pool.read, on_commit",
+        "Pool.read, each_read",
+        "Pool.write",
+    ]
     times = best_of(
         [
             lambda: slow(store, 3, 4),

@@ -56,5 +56,7 @@ def show(figures: Sequence[Figure]) -> int:
     for figure in figures:
         goal = f"{figure.better} {figure.goal:g} {figure.unit}"
         measured = f"{figure.measured:.2f} {figure.unit}"
-        print(f"{figure.what:{width}}  {goal:>16}  {measured:>10}  {'yes' if figure.passed else 'NO':4}  {figure.detail}")
+        print(
+            f"{figure.what:{width}}  {goal:>16}  {measured:>10}  {'yes' if figure.passed else 'NO':4}  {figure.detail}"
+        )
     return sum(not figure.passed for figure in figures)
