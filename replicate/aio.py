@@ -324,14 +324,13 @@ class AsyncPool:
                 if waiter.closed:
                     raise PoolClosedError(f"pool {core.name!r} was closed while waiting for {what}")
         except BaseException:
-            with core.lock:
+            with core.deciding():
                 if waiter.slot is not None:
                     core.state.give_back(waiter.slot)
                 elif waiter.granted:
                     give_back()
                 else:
                     core.state.cancelled(waiter)
-                core.deliver()
             raise
 
     async def _take_replica(self, limit: Limit) -> Slot:

@@ -26,7 +26,7 @@ import attrs
 
 from replicate import linux
 from replicate.memory import CopyCost, MemorySnapshot
-from replicate.memory_runs import MemoryState, nonzero_ranges, read_memory
+from replicate.memory_runs import MemoryState, read_memory
 
 if TYPE_CHECKING:
     from replicate.interfaces import Instance
@@ -37,6 +37,9 @@ KEEP_PRIVATE = 8 << 20
 """Bytes of private pages that an instance keeps when it's restored or committed; with more, all are dropped."""
 
 _BLOCK = 1 << 20
+_ZEROS_SIZE = 1 << 16
+_zeros = ctypes.create_string_buffer(_ZEROS_SIZE)
+_ZEROS_AT = ctypes.addressof(_zeros)
 
 Ranges = list[tuple[int, int]]
 
@@ -100,12 +103,29 @@ class CopyOnWriteSnapshot(MemorySnapshot):
         size = len(leader.memory_view(self.index))
         overlay = self._overlay(leader)
         if overlay is None:
-            if self._size == 0:
-                return list(nonzero_ranges(leader.memory_view(self.index)))
-            return [(0, size)] if size else []
+            if self._size:
+                return [(0, size)] if size else []
+            # The first commit, into a file that reads as zeros.
+            return self._nonzero(leader.memory_address(self.index), size)
         base = overlay.address
         # Pages that the memory grew by are an anonymous mapping: there, private means touched.
         return [(start - base, end - base) for start, end in self._pages.private(base, base + size)]
+
+    @staticmethod
+    def _nonzero(base: int, size: int) -> Ranges:
+        """List the pages that aren't all zeros, as offsets, copying none of them."""
+        page, found = linux.PAGE_SIZE, Ranges()
+        for block in range(0, size, _ZEROS_SIZE):
+            length = min(_ZEROS_SIZE, size - block)
+            if not linux.differs(base + block, _ZEROS_AT, length):
+                continue
+            for at in range(block, block + length, page):
+                if linux.differs(base + at, _ZEROS_AT, page):
+                    if found and found[-1][1] == at:
+                        found[-1] = (found[-1][0], at + page)
+                    else:
+                        found.append((at, at + page))
+        return found
 
     def reserve(self, leader: Instance) -> None:
         size = len(leader.memory_view(self.index))
@@ -122,7 +142,9 @@ class CopyOnWriteSnapshot(MemorySnapshot):
             linux.unmap(*old)
 
     def protect(self, leader: Instance, running: Iterable[Instance]) -> None:
-        readers = [kept for kept in (self._overlay(reader) for reader in running) if kept is not None]
+        # The runtime isn't asked where a reader's memory is: its guest is running, on another thread.
+        overlays = (reader.overlays.get(self.index) for reader in running)
+        readers: list[Overlay] = [overlay for overlay in overlays if overlay is not None]
         if not readers:
             return
         self._ranges = self._changed_pages(leader.memory_address(self.index), self._mapping[0], self._ranges)

@@ -9,7 +9,8 @@ import itertools
 import os
 import threading
 import time
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import attrs
@@ -86,6 +87,8 @@ class PoolCore:
         self.engine = config.engine
         self.pid = os.getpid()
         self.lock = threading.Lock()
+        self.keeping = threading.Lock()
+        """Held while instances that others use are looked at, and while one is closed."""
         self.owners: set[Hashable] = set()
         self.instances: dict[int, Instance] = {}
         self._abandoned: list[Instance] = []
@@ -196,6 +199,20 @@ class PoolCore:
             ticket.wake()
         return disposed
 
+    @contextmanager
+    def deciding(self) -> Iterator[None]:
+        """Hold the lock for events, then carry out what they decided."""
+        disposed: list[Instance] = []
+        try:
+            with self.lock:
+                try:
+                    yield
+                finally:
+                    disposed = self.deliver()
+        finally:
+            if disposed:
+                self._close_instance(*disposed)
+
     def event(self, act: Callable[..., Any], *args: Any, **named: Any) -> Any:
         """Tell the state machine something, and carry out what it decides."""
         with self.lock:
@@ -268,7 +285,8 @@ class PoolCore:
         still = []
         for one in pending:
             try:
-                one.close()
+                with self.keeping:
+                    one.close()
             except ConcurrentUseError:
                 still.append(one)
                 one.limit = Limit(self.engine, None)
@@ -315,8 +333,11 @@ class PoolCore:
                 while not waiter.granted:
                     waiter.wait(None)
             try:
-                instances = [self.instances[slot.number] for slot in state.running]
-                cost = self.image.commit(self.leader, small, instances)
+                # Reads may end meanwhile, but their instances are kept until the commit has seen to them.
+                with self.keeping:
+                    with self.lock:
+                        running = [self.instances[slot.number] for slot in state.running]
+                    cost = self.image.commit(self.leader, small, running)
                 committed = True
             finally:
                 self.event(state.image_done, committed=committed)
@@ -344,6 +365,7 @@ class PoolCore:
             self.image.restore(leader)
         except Exception:
             self.leader = None
+            self._retire_guest(leader)
             self._close_instance(leader)
 
     def end_write(self) -> None:

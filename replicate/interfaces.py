@@ -112,7 +112,11 @@ class Engine(abc.ABC):
         Raises `InvalidModuleError` (`ComponentError` for a component), or `UnsupportedError` for a proposal this engine
         doesn't have. A `str` is WAT when it starts with ``(`` or ``;;`` after white space, and a path otherwise.
         """
-        return self.compile_prepared(self.prepare(read_source(source, self.wat_to_wasm)))
+        return self.compile_wasm(read_source(source, self.wat_to_wasm))
+
+    def compile_wasm(self, wasm: bytes) -> Module:
+        """Compile a binary; an engine that keeps compiled modules looks there first."""
+        return self.compile_prepared(self.prepare(wasm))
 
 
 class Module(abc.ABC):

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 import attrs
 
-__all__ = ["PAGE", "MemoryState", "nonzero_ranges", "read_memory", "write_memory"]
+__all__ = ["PAGE", "MemoryState", "read_memory", "write_memory"]
 
 PAGE = 4096
 """Bytes of a page in a snapshot, whatever the host's or the guest's are."""
@@ -34,12 +34,12 @@ class MemoryState:
 def read_memory(view: memoryview) -> MemoryState:
     """Copy a memory's content out."""
     runs: list[tuple[int, bytes]] = []
-    for start, end in nonzero_ranges(view):
+    for start, end in _nonzero(view):
         runs.append((start, bytes(view[start:end])))
     return MemoryState(len(view), tuple(runs))
 
 
-def nonzero_ranges(view: memoryview) -> Iterator[tuple[int, int]]:
+def _nonzero(view: memoryview) -> Iterator[tuple[int, int]]:
     """Give the maximal ranges of pages that aren't all zero, as offsets."""
     size = len(view)
     open_at = -1

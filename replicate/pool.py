@@ -241,7 +241,7 @@ class Pool:
 
     def _give_up(self, waiter: ThreadWaiter) -> None:
         core, state = self._core, self._core.state
-        with core.lock:
+        with core.deciding():
             if waiter.granted:
                 if state.writer is waiter:
                     state.write_done()
@@ -249,7 +249,6 @@ class Pool:
                     state.share_done()
             else:
                 state.cancelled(waiter)
-            core.deliver()
 
     def _take_replica(self, limit: Limit | None) -> Slot:
         core, state = self._core, self._core.state
@@ -261,14 +260,13 @@ class Pool:
         try:
             while True:
                 woken = waiter.wait(None if limit is None else limit.remaining)
-                with core.lock:
+                with core.deciding():
                     if waiter.slot is not None:
                         slot = waiter.slot
                     elif waiter.closed:
                         raise PoolClosedError(f"pool {core.name!r} was closed while waiting for a replica")
                     elif waiter.called:
                         slot = state.claim(waiter)
-                    core.deliver()
                 if slot is not None:
                     core.waited("read", began)
                     return slot
@@ -278,12 +276,11 @@ class Pool:
                         "Resize the pool, shorten the reads or wait longer"
                     )
         except BaseException:
-            with core.lock:
+            with core.deciding():
                 if waiter.slot is not None and slot is None:
                     state.give_back(waiter.slot)
                 else:
                     state.cancelled(waiter)
-                core.deliver()
             raise
 
 

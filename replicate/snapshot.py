@@ -17,7 +17,10 @@ from replicate.memory_runs import PAGE, MemoryState, read_memory, write_memory
 from replicate.plaindata import decode_plain, encode_plain
 
 if TYPE_CHECKING:
-    from replicate.binary import StatePlan
+    from collections.abc import Collection
+
+    from replicate.binary import ModuleInfo, StatePlan
+    from replicate.diff import SnapshotDiff
     from replicate.interfaces import Instance
 
 __all__ = ["Snapshot", "from_parts", "put_back", "take"]
@@ -110,6 +113,35 @@ class Snapshot:
             return cls.from_bytes(data)
         except SnapshotFormatError as error:
             raise SnapshotFormatError(f"{os.fspath(path)!r}: {error}") from error
+
+    def diff(self, other: Snapshot, *, info: ModuleInfo | None = None) -> SnapshotDiff:
+        """List what differs from `other`, a later state of the same module, in the module's terms; false if nothing does.
+
+        With `info` (`Module.info`) globals, memories and tables have their names, and numbers their types. Costs a
+        comparison of the pages that aren't zero, and holds a copy of the bytes that differ.
+
+        Raises `SnapshotMismatchError` for snapshots of different modules.
+        """
+        from replicate.diff import compare
+
+        return compare(self, other, info=info)
+
+    def to_wasm(self, wasm: bytes, *, ignore_host_state: bool = False, without_exports: Collection[str] = ()) -> bytes:
+        """Write a plain module that starts with this state, on any runtime and without this library.
+
+        `wasm` is the module's binary, the very one that the snapshot was taken of. The result has its code, types, imports,
+        exports and indices; memories and tables are as large as they were, segments are dropped that were, and there is no
+        start function. `ignore_host_state` leaves out values in `state`, which is refused otherwise.
+
+        Hazard: an exported ``_initialize`` or ``_start`` that has run already stays, and hosts that follow WASI call it
+        again; name it in `without_exports`.
+
+        Raises `SnapshotMismatchError` for another module's binary, and `NotReplicableError`, with what Wasm can't express:
+        the content of imported memories, tables and mutable globals.
+        """
+        from replicate.bake import bake
+
+        return bake(self, wasm, ignore_host_state=ignore_host_state, without_exports=without_exports)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Snapshot):

@@ -18,7 +18,7 @@ import wasmtime
 from replicate.binary import Effects, Prepared, instrument, prepare, read_module
 from replicate.cache import ArtifactCache, cache_folder
 from replicate.errors import EngineUnavailableError, InvalidModuleError, UnsupportedError
-from replicate.interfaces import Engine, EngineTraits
+from replicate.interfaces import Engine, EngineTraits, Module
 
 from . import _capi
 from .module import WasmtimeModule
@@ -130,15 +130,15 @@ class WasmtimeEngine(Engine):
             self._artifacts.keep(key, _dump_effects(prepared.effects).encode("utf-8"))
         return prepared
 
-    def compile_prepared(self, prepared: Prepared) -> WasmtimeModule:
-        digest = prepared.info.digest
+    def compile_wasm(self, wasm: bytes) -> Module:
         with self._lock:
-            module = self._modules.get(digest)
-        if module is None:
-            module = WasmtimeModule(self, prepared, self._native_module(prepared))
-            with self._lock:
-                module = self._modules.setdefault(digest, module)
-        return module
+            module = self._modules.get(hashlib.sha256(wasm).hexdigest())
+        return super().compile_wasm(wasm) if module is None else module
+
+    def compile_prepared(self, prepared: Prepared) -> WasmtimeModule:
+        module = WasmtimeModule(self, prepared, self._native_module(prepared))
+        with self._lock:
+            return self._modules.setdefault(prepared.info.digest, module)
 
     def _native_module(self, prepared: Prepared) -> wasmtime.Module:
         if self._artifacts is None or len(prepared.wasm) < 1 << 12:
