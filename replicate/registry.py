@@ -93,6 +93,6 @@ def load_adapter(name: str) -> type[Adapter]:
         )
     try:
         adapter: type[Adapter] = found[0].load()
-    except ImportError as error:
+    except (ImportError, AttributeError) as error:
         raise AdapterError(f"adapter {name!r} ({found[0].value}) can't be imported: {error}") from error
     return adapter

@@ -31,6 +31,7 @@ __all__ = [
     "HostCallback",
     "Value",
     "context_of",
+    "delete_store",
     "epoch_callback",
     "error_new",
     "export_get",
@@ -138,6 +139,14 @@ def slots(count: int) -> tuple[memoryview, int]:
 def context_of(store: wasmtime.Store) -> int:
     """Give the address of a store's context."""
     return ctypes.cast(store._context(), c_void_p).value or 0
+
+
+_store_delete = _bind(_long, "wasmtime_store_delete", None, _P)
+
+
+def delete_store(store: wasmtime.Store) -> None:
+    """Free a store and all that's in it, once; an exception in here may leak it, and never frees it twice."""
+    _store_delete(ctypes.cast(store._consume(), c_void_p))
 
 
 def take_trap(address: int) -> wasmtime.Trap:

@@ -73,11 +73,12 @@ def bind_function(instance: WasmtimeInstance, name: str, shape: Shape, function:
                 pack(raw, 0, *args)
             except (struct.error, OverflowError, TypeError):
                 _pack_slowly(raw, name, shape, args)
+            # An exception that arrives just after a call leaves the call's trap behind.
+            trapped[0] = 0
+            cell.pending = None
             error = _invoke(context, where, values, count, trap_at)
             if error is not None or trapped[0]:
-                address = trapped[0]
-                trapped[0] = 0
-                raise _fault(cell, error, address)
+                raise _fault(cell, error, trapped[0])
             if single is not None:
                 return single[0]
             if kinds:
@@ -116,6 +117,7 @@ def _run(instance: WasmtimeInstance, cell: Cell, shape: Shape, function: Any, va
         raw, values_at = _capi.slots(shape.count)
         raw[: len(slots)] = slots
         trap = ctypes.c_void_p()
+        cell.pending = None
         error = _invoke(cell.context, ctypes.addressof(function), values_at, shape.count, ctypes.addressof(trap))
         if error is not None or trap.value:
             raise _fault(cell, error, trap.value or 0)

@@ -7,6 +7,7 @@ means a new cell. Callables bound to an old cell keep the cell, find its gate sh
 from __future__ import annotations
 
 import ctypes
+import dis
 import itertools
 import sys
 import weakref
@@ -27,63 +28,79 @@ if TYPE_CHECKING:
 
 __all__ = ["Cell"]
 
-_handlers: dict[int, Callable[[int], int | None]] = {}
+_handlers: dict[int, tuple[Cell, Callable[[int], int | None]]] = {}
 _numbers = itertools.count(1)
 _objects: dict[int, Any] = {}
-
-
 _cells: weakref.WeakValueDictionary[int, Cell] = weakref.WeakValueDictionary()
-_swallowed: dict[int, BaseException] = {}
 
 
-def _enter_host(number: int | None, _caller: int | None, values: int | None, _count: int) -> int | None:
-    return _handlers[number or 0](values or 0)
+def _deaf_entry(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Have a callback start without looking for signals.
+
+    ctypes leaves the value that C gets uninitialised when a callback raises, and Python runs signal handlers, which raise
+    KeyboardInterrupt, at a function's entry, before any ``try``. A garbage pointer would be taken for a trap and freed. From
+    Python 3.11 on the entry is the instruction RESUME, which looks only where its argument says "function start" or "after
+    yield"; 3 says "after await". Before, a function that starts with ``try`` doesn't look.
+    """
+    if sys.version_info >= (3, 11):
+        code = bytearray(function.__code__.co_code)
+        at = code.index(dis.opmap["RESUME"])
+        assert at % 2 == 0
+        assert code[at + 1] == 0
+        code[at + 1] = 3
+        function.__code__ = function.__code__.replace(co_code=bytes(code))
+    return function
+
+
+def _failed(cell: Cell | None, error: BaseException, make: Callable[[], int]) -> int:
+    """Keep what a callback raised for the call that it ends, and give what tells wasmtime to end it, come what may."""
+    while True:
+        try:
+            if cell is not None:
+                cell.pending = error
+            return make()
+        except BaseException as another:
+            error = another
+
+
+def _host_trap() -> int:
+    trap: int = _capi.trap_new(b"a host function raised", 22)
+    return trap
+
+
+def _interruption() -> int:
+    error: int = _capi.error_new(b"interrupted")
+    return error
+
+
+@_deaf_entry
+def _enter_host(number: int, _caller: int | None, values: int | None, _count: int) -> int | None:
+    """Be called by a guest that calls an import."""
+    try:
+        return _handlers[number][1](values or 0)
+    except BaseException as error:  # whatever it is, it has to cross the guest's frames
+        return _failed(_handlers[number][0], error, _host_trap)
+
+
+@_deaf_entry
+def _look_up(_context: int | None, number: int, ticks: Any, _kind: int | None) -> int | None:
+    """Be called in a running guest when the engine's epoch has moved on: go on until the next tick, or end the guest.
+
+    Python handles signals meanwhile: a Ctrl-C that came while the main thread was inside the guest is raised here.
+    """
+    try:
+        ticks[0] = 1
+        cell = _cells.get(number)
+        if cell is not None and cell.instance.limit is not None:
+            cell.instance.limit.check()
+        return None
+    except BaseException as error:
+        return _failed(_cells.get(number), error, _interruption)
 
 
 # One C callback for all host functions of all stores: it lives as long as the process, so none can outlive its code.
 _callback = _capi.HostCallback(_enter_host)
-
-
-def _look_up(_context: int | None, number: int | None, ticks: Any, _kind: int | None) -> int | None:
-    """Be called in a running guest when the engine's epoch has moved on: go on until the next tick, or end the guest."""
-    cell = _cells.get(number or 0)
-    try:
-        ticks[0] = 1
-        if cell is not None:
-            swallowed = _swallowed.pop(get_ident(), None)
-            if swallowed is not None:
-                raise swallowed
-            limit = cell.instance.limit
-            if limit is not None:
-                limit.check()
-        return None
-    except BaseException as error:  # KeyboardInterrupt too: Python handles signals here
-        if cell is not None:
-            cell.pending = error
-        found: int = _capi.error_new(b"interrupted")
-        return found
-
-
 _epoch_callback = _capi.EpochCallback(_look_up)
-_unraisable = sys.unraisablehook
-
-
-def _note_swallowed(unraisable: Any) -> None:
-    """Keep what ctypes swallows: an exception raised by a signal handler before a callback's first line.
-
-    The guest that the callback interrupted goes on with it unseen; it looks up again at the next tick, which `_look_up`
-    asks for, and is ended then.
-    """
-    told = f"{unraisable.object!r} {unraisable.err_msg}"
-    if unraisable.exc_value is not None and ("_look_up" in told or "_enter_host" in told):
-        _swallowed[get_ident()] = unraisable.exc_value
-        for cell in list(_cells.values()):
-            cell.engine.tick()
-        return
-    _unraisable(unraisable)
-
-
-sys.unraisablehook = _note_swallowed
 
 
 def _forget(number: int | None) -> None:
@@ -123,7 +140,7 @@ class Cell:
     def add_host_function(self, native_type: int, handler: Callable[[int], int | None], extern: int) -> None:
         """Make a host function of the native type at `native_type` and write it to the extern at `extern`."""
         number = next(_numbers)
-        _handlers[number] = handler
+        _handlers[number] = (self, handler)
         self._numbers.append(number)
         _capi.func_new_unchecked(self.context, native_type, _callback, number, None, extern)
 
@@ -156,6 +173,7 @@ class Cell:
         if not self.gate.enter(False):
             raise ConcurrentUseError("can't close this instance: a call is running in it")
         self.stale = True
-        self.store.close()
+        # Not `Store.close`: an exception between its deleting and forgetting the pointer has it deleted twice.
+        _capi.delete_store(self.store)
         for number in self._numbers:
             _handlers.pop(number, None)

@@ -21,13 +21,10 @@ if TYPE_CHECKING:
 
 __all__ = ["host_handler"]
 
-_TRAP = b"a host function raised"
-
 
 def host_handler(instance: WasmtimeInstance, linked: LinkedFunction, shape: Shape) -> Callable[[int], int | None]:
-    """Give the handler that gets the address of the values array and returns a trap, or None."""
-    cell = instance.cell
-    gate = cell.gate
+    """Give the handler that gets the address of the values array; what it raises ends the guest's call."""
+    gate = instance.cell.gate
     fn, caller, name = linked.fn, linked.caller, linked.name
     array = ctypes.c_char * max(shape.size, 16)
     at = array.from_address
@@ -59,10 +56,6 @@ def host_handler(instance: WasmtimeInstance, linked: LinkedFunction, shape: Shap
             slots = _write(instance, shape, value, name)
             ctypes.memmove(address, slots, len(slots))
             return None
-        except BaseException as error:  # whatever it is, it has to cross the guest's frames
-            cell.pending = error
-            trap: int = _capi.trap_new(_TRAP, len(_TRAP))
-            return trap
         finally:
             gate.host_thread = outer
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import MutableMapping
 from typing import Any, Protocol
 
-__all__ = ["Caller", "CallerMemory", "wasi_state"]
+__all__ = ["STATE_KEY", "Caller", "CallerMemory", "wasi_state"]
 
-_KEY = "wasi"
+STATE_KEY = "wasi"
 
 
 class CallerMemory(Protocol):
@@ -54,8 +54,8 @@ def wasi_state(caller: Caller) -> dict[str, Any]:
     """Give the guest's WASI state, made empty on first use."""
     state = caller.state
     try:
-        found: dict[str, Any] = state[_KEY]
+        found: dict[str, Any] = state[STATE_KEY]
     except KeyError:
-        state[_KEY] = {}
-        found = state[_KEY]
+        state[STATE_KEY] = {}
+        found = state[STATE_KEY]
     return found

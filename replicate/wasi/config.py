@@ -24,6 +24,10 @@ from replicate.wasi.system import System
 __all__ = ["Preopen", "Wasi"]
 
 
+def _path(given: str | os.PathLike[str]) -> str:
+    return os.fspath(given)
+
+
 @attrs.frozen
 class Preopen:
     """Give a guest the folder `host` under the name `guest`.
@@ -36,14 +40,14 @@ class Preopen:
     folder.
     """
 
-    host: str = attrs.field(converter=os.fspath)
+    host: str = attrs.field(converter=_path)
     guest: str
     read_only: bool = attrs.field(default=False, kw_only=True)
 
 
 def _preopens(given: Mapping[str, str | os.PathLike[str]] | Iterable[Preopen]) -> tuple[Preopen, ...]:
     if isinstance(given, Mapping):
-        return tuple(Preopen(os.fspath(host), guest) for guest, host in given.items())
+        return tuple(Preopen(host, guest) for guest, host in given.items())
     return tuple(given)
 
 
@@ -117,10 +121,15 @@ class Wasi:
         return _make, (fields,)
 
     def imports(self) -> dict[str, dict[str, HostFunction]]:
-        """Give the host functions, for modules of WASI preview 1 and of its forerunner `wasi_unstable`."""
+        """Give the host functions, for modules of WASI preview 1 and of its forerunner `wasi_unstable`.
+
+        Each has this configuration's `check_replicable` as an attribute.
+        """
+        apis = {"wasi_snapshot_preview1": PREVIEW1, "wasi_unstable": UNSTABLE}
+        check = self.check_replicable
         return {
-            "wasi_snapshot_preview1": {name: bind(self._system, declared) for name, declared in PREVIEW1.items()},
-            "wasi_unstable": {name: bind(self._system, declared) for name, declared in UNSTABLE.items()},
+            api: {name: bind(self._system, declared, check) for name, declared in functions.items()}
+            for api, functions in apis.items()
         }
 
     def stdout(self, guest: Caller) -> bytes:

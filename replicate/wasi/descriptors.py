@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypedDict, cast
 
 from replicate.wasi import rights
-from replicate.wasi.caller import Caller, wasi_state
+from replicate.wasi.caller import STATE_KEY, Caller, wasi_state
 from replicate.wasi.errno import Errno, Refusal
 from replicate.wasi.layout import FILETYPE_CHARACTER_DEVICE, FILETYPE_DIRECTORY, FILETYPE_UNKNOWN, MASK32
 
@@ -129,9 +129,13 @@ def _initial(system: System) -> list[Descriptor | None]:
 
 def descriptor(system: System, caller: Caller, fd: int) -> Descriptor:
     """Give descriptor `fd`; refuse with EBADF if it isn't open."""
-    fd &= MASK32
-    descriptors = table(system, caller)
-    found = descriptors[fd] if fd < len(descriptors) else None
+    found: Descriptor | None
+    try:
+        found = caller.state[STATE_KEY]["descriptors"][fd & MASK32]
+    except KeyError:  # the guest's first use of any
+        found = dict(enumerate(table(system, caller))).get(fd & MASK32)
+    except IndexError:
+        found = None
     if found is None:
         raise Refusal(Errno.BADF)
     return found

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import attrs
 
-from replicate.wasi.caller import Caller, wasi_state
+from replicate.wasi.caller import STATE_KEY, Caller, wasi_state
 from replicate.wasi.descriptors import STDERR, STDOUT
 from replicate.wasi.errno import PassOn
 
@@ -51,10 +51,10 @@ def emit(system: System, caller: Caller, stream: str, data: bytes) -> None:
     if sink is not None:
         sink(data)
         return
-    outputs = wasi_state(caller).setdefault("output", {})
-    output = outputs.get(stream)
-    if output is None:
-        output = outputs[stream] = {"blocks": [b""], "dropped": 0}
+    try:
+        output = caller.state[STATE_KEY]["output"][stream]
+    except KeyError:
+        output = wasi_state(caller).setdefault("output", {})[stream] = {"blocks": [b""], "dropped": 0}
     blocks = output["blocks"]
     last = blocks[-1]
     if len(last) + len(data) < _BLOCK:

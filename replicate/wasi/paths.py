@@ -85,10 +85,10 @@ def _split(path: bytes) -> tuple[list[bytes], bool]:
         raise Refusal(Errno.PERM)
     parts = [part for part in path.split(b"/") if part]
     # A dot at the end counts: what comes before it has to be a folder that exists.
-    return [part for part in parts[:-1] if part != b"."] + parts[-1:], path.endswith((b"/", b"/.", b"/..")) or path in (
-        b".",
-        b"..",
-    )
+    components = [part for part in parts if part != b"."]
+    if parts[-1] == b".":
+        components.append(b".")
+    return components, path.endswith(b"/") or parts[-1] in (b".", b"..")
 
 
 def _symlink(name: bytes, parent: int) -> bytes | None:

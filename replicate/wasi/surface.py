@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
+from typing import Any
 
 import attrs
 
-from replicate.errors import MemoryAccessError
+from replicate.errors import Finding, MemoryAccessError
 from replicate.imports import HostFunction
 from replicate.wasi import unstable
 from replicate.wasi.caller import Caller
@@ -97,9 +98,16 @@ UNSTABLE = MappingProxyType(
 )
 
 
-def bind(system: System, declared: Declaration) -> HostFunction:
-    """Make the host function: with the configuration, and with what it raises turned into an errno."""
-    return HostFunction(_guarded(system, declared.fn), params=declared.params, results=declared.results, caller=True)
+def bind(
+    system: System, declared: Declaration, check: Callable[[Mapping[str, Any]], tuple[Finding, ...]]
+) -> HostFunction:
+    """Make the host function: with the configuration, and with what it raises turned into an errno.
+
+    `check` becomes its attribute ``check_replicable``, so that whoever has only the imports can find it.
+    """
+    call = _guarded(system, declared.fn)
+    call.check_replicable = check  # type: ignore[attr-defined]
+    return HostFunction(call, params=declared.params, results=declared.results, caller=True)
 
 
 def _guarded(system: System, fn: Callable[..., int]) -> Callable[..., int]:

@@ -67,7 +67,7 @@ def fd_pread(system: System, caller: Caller, fd: int, iovs: int, count: int, off
 
 def fd_write(system: System, caller: Caller, fd: int, iovs: int, count: int, written: int) -> int:
     """Write at the descriptor's offset, or the file's end with the append flag, and move the offset on."""
-    found = descriptor_with(system, caller, fd, rights.FD_WRITE)
+    found = require(system, descriptor(system, caller, fd), rights.FD_WRITE)
     memory = caller.memory
     data = gather(memory, iovs, count)
     length = len(data)

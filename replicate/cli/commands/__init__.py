@@ -1,0 +1,31 @@
+"""The commands, a file each. A new one is a line in `COMMANDS`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import attrs
+
+from replicate.cli.commands.demo import demo
+from replicate.cli.commands.engines import engines
+from replicate.cli.commands.inspect import INSPECT_EXIT_CODES, inspect
+from replicate.cli.failures import exit_codes
+
+__all__ = ["COMMANDS", "Command"]
+
+
+@attrs.frozen
+class Command:
+    """Register one command: `run` takes its arguments as typer reads them from its signature."""
+
+    name: str
+    run: Callable[..., Any]
+    exit_codes: str = exit_codes()
+
+
+COMMANDS = (
+    Command("demo", demo),
+    Command("inspect", inspect, INSPECT_EXIT_CODES),
+    Command("engines", engines),
+)

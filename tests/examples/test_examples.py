@@ -1,0 +1,49 @@
+"""Every example runs and prints what it should."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from replicate.errors import CacheError
+from replicate_trealla.fetch import module_path
+
+_ROOT = Path(__file__).parents[2]
+_EXPECTED = Path(__file__).parent / "expected"
+_EXAMPLES = sorted((_ROOT / "examples").glob("*.py"))
+
+
+def _need_guests(example: Path) -> None:
+    if "replicate_trealla" in example.read_text("utf-8") and not os.environ.get("CI"):
+        try:
+            module_path()
+        except CacheError as error:
+            pytest.skip(f"Trealla's module can't be had here: {error}")
+
+
+@pytest.mark.parametrize("example", _EXAMPLES, ids=lambda path: path.stem)
+def test_prints_what_is_expected(example: Path, tmp_path: Path) -> None:
+    expected = _EXPECTED / f"{example.stem}.txt"
+    assert expected.exists(), f"what {example.name} should print goes into {expected.relative_to(_ROOT)}"
+
+    _need_guests(example)
+    # From another folder, as whoever copies the file would.
+    done = subprocess.run(
+        [sys.executable, "-W", "error", str(example)], cwd=tmp_path, capture_output=True, text=True, timeout=120
+    )
+
+    assert (done.stdout, done.stderr, done.returncode) == (expected.read_text("utf-8"), "", 0)
+
+
+def test_nothing_is_expected_of_examples_that_are_gone() -> None:
+    assert {path.stem for path in _EXPECTED.iterdir()} <= {path.stem for path in _EXAMPLES}
+
+
+def test_examples_are_short() -> None:
+    too_long = [path.name for path in _EXAMPLES if len(path.read_text("utf-8").splitlines()) > 60]
+
+    assert too_long == []
