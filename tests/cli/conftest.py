@@ -13,6 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from replicate.cli.app import app
+from replicate.cli.terminal import terminal
 
 KV = Path(__file__).parents[2] / "adapters/replicate_kv/kv.wasm"
 
@@ -37,6 +38,9 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Run:
     """Run `replicate` with these arguments in this process; what isn't its own error is raised."""
     monkeypatch.setenv("COLUMNS", "120")
     monkeypatch.setenv("NO_COLOR", "1")
+    # The consoles read their width when they're made, which was when this process imported them.
+    monkeypatch.setattr(terminal, "_out", terminal._console(stderr=False))
+    monkeypatch.setattr(terminal, "_err", terminal._console(stderr=True))
 
     def invoke(*arguments: str, stdin: bytes | None = None) -> Result:
         result = CliRunner().invoke(app, list(arguments), input=stdin)
