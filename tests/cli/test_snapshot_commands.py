@@ -1,0 +1,244 @@
+"""`replicate snapshot`, `diff`, `bake` and `verify`, and how calls are written."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from replicate import Snapshot, load_engine
+from replicate.cli.calls import CallSyntaxError, parse_call
+
+Run = Callable[..., Any]
+
+COUNTER = """(module
+  (global $n (mut i64) (i64.const 0))
+  (func (export "add") (param i64) (result i64)
+    (global.set $n (i64.add (global.get $n) (local.get 0))) (global.get $n))
+  (func (export "scale") (param f64 externref) (result f64) (f64.mul (local.get 0) (f64.const 2)))
+  (func (export "fail") unreachable))"""
+
+
+@pytest.fixture
+def counter(tmp_path: Path) -> Path:
+    path = tmp_path / "counter.wat"
+    path.write_text(COUNTER)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "args"),
+    [
+        ("clear()", "clear", ()),
+        (" put( 1 , -2 ) ", "put", (1, -2)),
+        ("f(0x1F,-0xff,+7,1_000)", "f", (31, -255, 7, 1000)),
+        ("f(1.5, -2e9, .5, 3., inf, -inf)", "f", (1.5, -2e9, 0.5, 3.0, math.inf, -math.inf)),
+        ("f(null)", "f", (None,)),
+        ("ns:mod/fn, really(1)", "ns:mod/fn, really", (1,)),
+        (f"f({2**127})", "f", (2**127,)),
+    ],
+)
+def test_calls_are_read(text: str, name: str, args: tuple[Any, ...]) -> None:
+    call = parse_call(text)
+
+    assert (name, args) == (call.name, call.args)
+    assert [*map(type, args)] == [*map(type, call.args)]
+
+
+def test_nan_is_read() -> None:
+    (value,) = parse_call("f(nan)").args
+
+    assert isinstance(value, float)
+    assert math.isnan(value)
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("clear", "isn't a call"),
+        ("f(1", "isn't a call"),
+        ("f(1) 2", "isn't a call"),
+        ("", "isn't a call"),
+        ("(1)", "has no function's name"),
+        ("f(1,)", "argument 2 of 'f(1,)' is missing"),
+        ("f(,1)", "argument 1"),
+        ("f(one)", "argument 1 of 'f(one)' is 'one'"),
+        ("f(1, 'a')", "argument 2"),
+        ("f(0x)", "argument 1"),
+        ("f(1_)", "isn't a number"),
+        ("f(--1)", "argument 1"),
+    ],
+)
+def test_wrong_syntax_is_explained(text: str, problem: str) -> None:
+    with pytest.raises(CallSyntaxError) as caught:
+        parse_call(text)
+
+    assert problem in caught.value.message
+
+
+def test_snapshot_calls_and_saves(run: Run, counter: Path, tmp_path: Path) -> None:
+    target = tmp_path / "s.snap"
+
+    result = run(
+        "snapshot", str(counter), "--call", "add(40)", "--call", "scale(1.5, null)", "--call", "add(-0x2)", "-o", target
+    )
+
+    assert (0, "") == (result.code, result.err)
+    assert [["add(40)", "40"], ["scale(1.5, null)", "3.0"], ["add(-0x2)", "38"]] == [
+        line.strip().rsplit(maxsplit=1) for line in result.out.splitlines()[:3]
+    ]
+    assert ((0, 38),) == Snapshot.load(target).globals
+
+
+@pytest.mark.parametrize(
+    ("call", "code", "message"),
+    [
+        ("add", 2, "isn't a call"),
+        ("add(1.5)", 1, "must be an int"),
+        ("add()", 1, "takes 1 argument"),
+        ("subtract(1)", 1, "subtract"),
+        ("fail()", 1, "unreachable"),
+    ],
+)
+def test_a_call_that_fails_saves_nothing(
+    run: Run, counter: Path, tmp_path: Path, call: str, code: int, message: str
+) -> None:
+    target = tmp_path / "s.snap"
+
+    result = run("snapshot", str(counter), "--call", call, "-o", str(target))
+
+    assert code == result.code
+    assert message in " ".join(result.err.replace("│", " ").split())
+    assert not target.exists()
+
+
+def test_snapshot_says_which_imports_it_cannot_give(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "needy.wat"
+    path.write_text(
+        '(module (import "env" "f" (func)) (import "wasi_snapshot_preview1" "fd_close" (func (param i32) (result i32))))'
+    )
+
+    result = run("snapshot", str(path), "-o", str(tmp_path / "s.snap"))
+
+    assert 1 == result.code
+    assert "imports env.f, which the command line can't give" in result.err
+
+
+def test_snapshot_initialises_a_reactor(run: Run, kv_path: Path, tmp_path: Path) -> None:
+    target = tmp_path / "kv.snap"
+
+    result = run("snapshot", str(kv_path), "--call", "put(1,2)", "--call", "initialized()", "-o", str(target))
+
+    assert 0 == result.code
+    assert ["initialized()", "1"] == result.out.splitlines()[1].split()
+
+
+def test_diff_tells_what_changed(run: Run, counter: Path, tmp_path: Path) -> None:
+    one, two = tmp_path / "one.snap", tmp_path / "two.snap"
+    run("snapshot", str(counter), "-o", str(one))
+    run("snapshot", str(counter), "--call", "add(-1)", "-o", str(two))
+
+    equal, bare, named = (
+        run("diff", str(one), str(one)),
+        run("diff", str(one), str(two)),
+        run("diff", str(one), str(two), "--module", str(counter)),
+    )
+
+    assert (0, "no difference\n", "") == (equal.code, equal.out, equal.err)
+    assert (3, "global 0: 0x0 -> 0xffffffffffffffff\n", "") == (bare.code, bare.out, bare.err)
+    assert (3, "global 0 ($n): 0 -> -1\n", "") == (named.code, named.out, named.err)
+
+
+def test_diff_refuses_what_is_no_snapshot_of_that_module(
+    run: Run, counter: Path, kv_path: Path, tmp_path: Path
+) -> None:
+    one = tmp_path / "one.snap"
+    run("snapshot", str(counter), "-o", str(one))
+
+    for arguments, message in [
+        ((str(one), str(counter)), "too few for a snapshot" if len(COUNTER) < 66 else "isn't a snapshot"),
+        ((str(one), str(tmp_path / "none.snap")), "can't read the snapshot"),
+        ((str(one), str(one), "--module", str(kv_path)), "the very binary"),
+    ]:
+        result = run("diff", *arguments)
+        assert 1 == result.code
+        assert message in result.err
+
+
+def test_bake_writes_a_module_that_starts_there(run: Run, kv_path: Path, tmp_path: Path) -> None:
+    taken, target = tmp_path / "kv.snap", tmp_path / "baked.wasm"
+    run("snapshot", str(kv_path), "--call", "put(7, 49)", "-o", str(taken))
+
+    result = run("bake", str(kv_path), str(taken), "-o", str(target), "--without-export", "_initialize")
+
+    assert (0, "") == (result.code, result.err)
+    with load_engine().compile(target).instantiate() as instance:
+        assert 49 == instance.call("get", 7)
+        assert 1 == instance.call("initialized")
+
+
+def test_bake_refuses_another_module(run: Run, kv_path: Path, counter: Path, tmp_path: Path) -> None:
+    taken, target = tmp_path / "kv.snap", tmp_path / "baked.wasm"
+    run("snapshot", str(kv_path), "-o", str(taken))
+
+    result = run("bake", str(counter), str(taken), "-o", str(target))
+
+    assert 1 == result.code
+    assert "of another module" in result.err
+    assert not target.exists()
+
+
+def test_verify_passes_a_module_that_is_carried(run: Run, counter: Path) -> None:
+    result = run("verify", str(counter), "--calls", "4", "--scripts", "5", "--seed", "1")
+
+    assert (0, "") == (result.code, result.err)
+    assert "carried bit for bit: 5 scripts of up to 4 calls on wasmtime, --seed 1" in result.out
+
+
+def test_verify_fails_with_a_script_and_its_seed(run: Run, counter: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    genuine = Snapshot.from_bytes
+    monkeypatch.setattr(
+        Snapshot,
+        "from_bytes",
+        lambda data: Snapshot(
+            **{**_fields(genuine(data)), "globals": tuple((at, 0) for at, _ in genuine(data).globals)}
+        ),
+    )
+
+    result = run("verify", str(counter), "--seed", "3", "--calls", "5")
+
+    assert 1 == result.code
+    assert "isn't what it is alone" in result.err
+    assert "add(" in result.err or "Call('add'" in result.err
+
+
+def _fields(snapshot: Snapshot) -> dict[str, Any]:
+    return {
+        name: getattr(snapshot, name) for name in ("module_digest", "memories", "globals", "tables", "dropped", "host")
+    }
+
+
+def test_verify_refuses_what_cannot_be_replicated(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "shared.wat"
+    path.write_text("(module (memory 1 1 shared))")
+
+    result = run("verify", str(path))
+
+    assert 1 == result.code
+    assert "shared between threads" in result.err
+
+
+def test_verify_says_which_extra_is_missing(run: Run, counter: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in sys.modules if name.startswith("replicate.testing")]:
+        monkeypatch.delitem(sys.modules, name)
+    # As where it isn't installed: the kit's own check looks for it, and its import fails.
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+
+    result = run("verify", str(counter))
+
+    assert 1 == result.code
+    assert "pip install 'wasm-replicate[testing]'" in result.err
