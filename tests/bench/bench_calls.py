@@ -7,9 +7,9 @@ import sys
 
 import wasmtime
 from figures import Figure, best_of, show
-from replicate_wasmtime import _capi
 
 import replicate
+from replicate_wasmtime import _capi
 
 WAT = """(module (memory (export "memory") 1)
   (func (export "add") (param i32 i32) (result i32) (i32.add (local.get 0) (local.get 1))))"""

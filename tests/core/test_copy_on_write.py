@@ -138,7 +138,7 @@ def test_a_running_read_keeps_every_page_of_its_version(overlap: bool) -> None:
         seen: list[Any] = []
 
         def slow(guest: Any) -> None:
-            before = [guest.call("peek", PAGE * at) for at in range(0, 500)] if overlap else []
+            before = [guest.call("peek", PAGE * at) for at in range(500)] if overlap else []
             guest.call("poke", 3 * PAGE, -1)
             guest.call("wait")
             after = [guest.call("peek", PAGE * at) for at in range(1000)]
