@@ -55,7 +55,9 @@ def test_arrows_point_at_the_core_only(package: str) -> None:
 
 def test_importing_the_core_imports_no_runtime() -> None:
     code = "import sys, replicate; print(sorted({name.split('.')[0] for name in sys.modules} & {'wasmtime', 'wasmer', 'pytest'}))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=Path(sys.prefix))
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=Path(sys.prefix)
+    )
     assert done.stdout == "[]\n"
 
 

@@ -38,8 +38,8 @@ class Caller(Protocol):
     __slots__ = ()
 
     @property
-    def memory(self) -> Any:
-        """Give a `CallerMemory`."""
+    def memory(self) -> CallerMemory:
+        """Give the guest's memory."""
 
     @property
     def state(self) -> MutableMapping[str, Any]:

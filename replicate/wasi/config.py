@@ -10,10 +10,11 @@ import attrs
 
 from replicate.errors import Finding, WasiError
 from replicate.imports import HostFunction
-from replicate.wasi import entropy, output, rights
+from replicate.wasi import output, rights
 from replicate.wasi.caller import Caller, wasi_state
 from replicate.wasi.clocks import Clock, SystemClock
 from replicate.wasi.descriptors import DIRECTORY, STDERR, STDOUT, STREAM, Descriptor, known_table
+from replicate.wasi.entropy import reseed, seed_key
 from replicate.wasi.errno import Refusal
 from replicate.wasi.hostfiles import Roots, reopen
 from replicate.wasi.output import Output, OutputMode
@@ -149,12 +150,12 @@ class Wasi:
             return Output(b"", b"")
         return output.take(wasi_state(guest), self.capture_limit)
 
-    def reseed(self, guest: Caller, entropy_bytes: bytes) -> None:
+    def reseed(self, guest: Caller, entropy: bytes) -> None:
         """Mix bytes into a seeded guest's generator, so that guests that were equal draw different bytes from now on.
 
         Without a seed there's nothing to do: every draw is the system's.
         """
-        entropy.reseed(self._system, guest, entropy_bytes)
+        reseed(self._system, guest, entropy)
 
     def check_replicable(self, state: Mapping[str, Any]) -> tuple[Finding, ...]:
         """Say which open descriptors in a guest's `state` couldn't be opened in another instance.
@@ -244,7 +245,7 @@ def _system(wasi: Wasi) -> System:
         stdin=bytes(wasi.stdin),
         granted=granted,
         roots=Roots({preopen.guest: os.path.abspath(preopen.host) for preopen in wasi.preopens}),
-        seed_key=None if wasi.seed is None else entropy.seed_key(wasi.seed),
+        seed_key=None if wasi.seed is None else seed_key(wasi.seed),
         clock=wasi.clock,
         sinks={STDOUT: output.sink_for(STDOUT, wasi.stdout_mode), STDERR: output.sink_for(STDERR, wasi.stderr_mode)},
         capture_limit=wasi.capture_limit,

@@ -120,7 +120,8 @@ def _initial(system: System) -> list[Descriptor | None]:
                 filetype=FILETYPE_DIRECTORY,
                 flags=0,
                 rights=rights.DIRECTORY & mask,
-                inheriting=(rights.DIRECTORY | rights.FILE) & mask,
+                # A C library asks for no more than this, so a read-only folder says all: opening for writing then fails.
+                inheriting=rights.DIRECTORY | rights.FILE,
                 preopen=guest,
             )
         )

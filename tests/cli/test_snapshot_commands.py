@@ -84,7 +84,16 @@ def test_snapshot_calls_and_saves(run: Run, counter: Path, tmp_path: Path) -> No
     target = tmp_path / "s.snap"
 
     result = run(
-        "snapshot", str(counter), "--call", "add(40)", "--call", "scale(1.5, null)", "--call", "add(-0x2)", "-o", target
+        "snapshot",
+        str(counter),
+        "--call",
+        "add(40)",
+        "--call",
+        "scale(1.5, null)",
+        "--call",
+        "add(-0x2)",
+        "-o",
+        str(target),
     )
 
     assert (0, "") == (result.code, result.err)
@@ -160,7 +169,7 @@ def test_diff_refuses_what_is_no_snapshot_of_that_module(
     run("snapshot", str(counter), "-o", str(one))
 
     for arguments, message in [
-        ((str(one), str(counter)), "too few for a snapshot" if len(COUNTER) < 66 else "isn't a snapshot"),
+        ((str(one), str(counter)), "isn't a snapshot"),
         ((str(one), str(tmp_path / "none.snap")), "can't read the snapshot"),
         ((str(one), str(one), "--module", str(kv_path)), "the very binary"),
     ]:

@@ -290,6 +290,24 @@ def test_names_and_indices_stay() -> None:
     assert after.start is None
 
 
+def test_functions_that_code_names_stay_declared() -> None:
+    source = """(module (table $t 2 funcref) (elem (table $t) (i32.const 0) func $f) (func $f)
+      (func (export "clear") (table.fill $t (i32.const 0) (ref.null func) (i32.const 2)))
+      (func (export "fill") (table.set $t (i32.const 1) (ref.func $f))))"""
+    pair = bake(Subject.of(source), [Call("clear")])
+
+    pair.call([Call("fill")])
+    plain(pair.wasm)["fill"]()  # our engine exports such functions, which declares them too
+
+
+def test_a_table_with_holes_is_baked() -> None:
+    source = """(module (table $t (export "t") 100 funcref) (elem declare func $f) (func $f)
+      (func (export "set") (param i32) (table.set $t (local.get 0) (ref.func $f))))"""
+    pair = bake(Subject.of(source), [Call("set", at) for at in (3, 4, 6, 50, 51, 99)])
+
+    assert pair.wasm.count(b"\xd0\x70\x0b") == 1  # only the short hole is written as nulls
+
+
 def test_zeros_are_left_out() -> None:
     source = '(module (memory 100) (data (i32.const 0) "a") (data (i32.const 5000000) "b"))'
     with ENGINE.compile(source).instantiate() as instance:

@@ -9,12 +9,25 @@ from typing import Any
 from replicate.errors import MemoryAccessError
 from replicate.wasi import Wasi
 
-__all__ = ["ALL_RIGHTS", "FakeGuest", "FakeMemory", "dirents"]
+__all__ = [
+    "ALL_RIGHTS",
+    "APPEND",
+    "CREAT",
+    "DIRECTORY",
+    "EXCL",
+    "READ",
+    "TRUNC",
+    "WRITE",
+    "FakeGuest",
+    "FakeMemory",
+    "dirents",
+    "signed",
+]
 
 ALL_RIGHTS = (1 << 28) - 1
 CREAT, DIRECTORY, EXCL, TRUNC = 1, 2, 4, 8
 APPEND = 1
-_FD_WRITE = 1 << 6
+READ, WRITE = 1 << 1, 1 << 6
 
 _PATH, _PATH2, _IOVS, _RESULT, _DATA = 0, 8192, 16384, 24576, 32768
 
@@ -53,7 +66,7 @@ class FakeMemory:
         struct.pack_into(layout, self.bytes, offset, *values)
 
 
-def _signed(value: int, kind: str) -> int:
+def signed(value: int, kind: str) -> int:
     bits = 32 if kind == "i32" else 64
     value &= (1 << bits) - 1
     return value - (1 << bits) if value >> (bits - 1) else value
@@ -83,7 +96,7 @@ class FakeGuest:
     def call(self, name: str, *args: int) -> int:
         function = self.functions[name]
         assert function.params is not None
-        given = [_signed(value, kind) for value, kind in zip(args, function.params, strict=True)]
+        given = [signed(value, kind) for value, kind in zip(args, function.params, strict=True)]
         result = function.fn(self, *given)
         assert type(result) is int, name
         return result
@@ -117,7 +130,7 @@ class FakeGuest:
         return fd
 
     def folder(self, path: bytes | str, *, fd: int = 3) -> int:
-        return self.opened(path, fd=fd, oflags=DIRECTORY, rights=ALL_RIGHTS & ~_FD_WRITE)
+        return self.opened(path, fd=fd, oflags=DIRECTORY, rights=ALL_RIGHTS & ~WRITE)
 
     def close(self, fd: int) -> int:
         return self.call("fd_close", fd)

@@ -16,7 +16,6 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import attrs
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -25,10 +24,11 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from replicate.plaindata import copy_plain, decode_plain, encode_plain
 from replicate.wasi import Errno, FixedClock, Wasi
 
-from .support import APPEND, CREAT, DIRECTORY, EXCL, TRUNC, FakeGuest
+from .model import Model, Open, escapes
+from .support import ALL_RIGHTS, APPEND, CREAT, DIRECTORY, EXCL, READ, TRUNC, WRITE, FakeGuest
 
-READ, WRITE = 1 << 1, 1 << 6
-OTHER_RIGHTS = ((1 << 28) - 1) & ~(READ | WRITE | 1 << 8 | 1 << 22)
+RESIZE = 1 << 8 | 1 << 22
+OTHER_RIGHTS = ALL_RIGHTS & ~(READ | WRITE | RESIZE)
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows can't preopen folders")
 
@@ -44,59 +44,6 @@ path = st.one_of(
 data = st.binary(max_size=12)
 small = st.integers(0, 20)
 pick = st.integers(0, 7)
-
-
-@attrs.define
-class Open:
-    """Be one descriptor of the model: a host descriptor that is never closed, and the offset beside it."""
-
-    fd: int
-    offset: int = 0
-    append: bool = False
-    readable: bool = True
-    writable: bool = False
-    folder: bool = False
-
-
-@attrs.define
-class Model:
-    """Be all of the model that rolls back."""
-
-    table: dict[int, Open] = attrs.field(factory=dict)
-    draws: int = 0
-    clock: int = 0
-    stdout: bytes = b""
-
-    def copy(self) -> Model:
-        return attrs.evolve(self, table={number: attrs.evolve(entry) for number, entry in self.table.items()})
-
-
-def escapes(base: int, path: bytes, follow: bool) -> bool:
-    """Tell whether a walk along `path` leaves the folder `base` before anything else stops it."""
-    follow = follow or path.endswith((b"/", b"."))
-    todo = [part for part in path.split(b"/") if part not in (b"", b".")]
-    walked: list[bytes] = []
-    for _ in range(200):
-        if not todo:
-            return False
-        part = todo.pop(0)
-        if part == b"..":
-            if not walked:
-                return True
-            walked.pop()
-            continue
-        try:
-            mode = os.lstat(b"/".join([*walked, part]), dir_fd=base).st_mode
-        except OSError:
-            return False
-        if stat.S_ISLNK(mode) and (todo or follow):
-            target = os.readlink(b"/".join([*walked, part]), dir_fd=base)
-            todo[:0] = [piece for piece in target.split(b"/") if piece not in (b"", b".")]
-            continue
-        if todo and not stat.S_ISDIR(mode):
-            return False
-        walked.append(part)
-    return False
 
 
 class Machine(RuleBasedStateMachine):
@@ -194,9 +141,8 @@ class Machine(RuleBasedStateMachine):
         if path.endswith((b"/", b".")):
             oflags &= ~CREAT  # Linux and macOS disagree among themselves
         number, base = self._folder(at)
-        got, fd = self.guest.open(
-            path, fd=number, oflags=oflags, rights=OTHER_RIGHTS | mode, fdflags=append * APPEND, follow=follow
-        )
+        rights = OTHER_RIGHTS | mode | (RESIZE if mode & WRITE else 0)
+        got, fd = self.guest.open(path, fd=number, oflags=oflags, rights=rights, fdflags=append * APPEND, follow=follow)
         flags = {READ: os.O_RDONLY, WRITE: os.O_WRONLY, READ | WRITE: os.O_RDWR}[mode]
         flags |= os.O_CREAT * bool(oflags & CREAT) | os.O_EXCL * bool(oflags & EXCL)
         flags |= os.O_TRUNC * bool(oflags & TRUNC) | os.O_DIRECTORY * bool(oflags & DIRECTORY)
@@ -298,8 +244,6 @@ class Machine(RuleBasedStateMachine):
         if chosen and chosen[1].writable:
             number, entry = chosen
             got = self.guest.call("fd_filestat_set_size", number, size)
-            if got == Errno.NOTCAPABLE:  # the machine asks for writing without resizing
-                return
             self._agree(got, lambda: os.ftruncate(entry.fd, size), number)
 
     @rule(at=pick, append=st.booleans())

@@ -57,7 +57,7 @@ def test_the_same_output_is_the_same_state_however_it_was_cut(length: int, cuts:
     assert cut.state == whole.state
 
 
-def test_a_mebibyte_written_byte_by_byte_stays_in_few_blocks() -> None:
+def test_output_written_byte_by_byte_stays_in_few_blocks() -> None:
     wasi = Wasi(capture_limit=1 << 16)
     guest = FakeGuest(wasi)
     guest._put(32768, b"x")

@@ -16,7 +16,7 @@ import wasmtime
 from replicate.wasi import Errno, Wasi
 
 from .shim import ShimGuest
-from .support import ALL_RIGHTS, CREAT, FakeGuest, FakeMemory, dirents
+from .support import ALL_RIGHTS, CREAT, FakeGuest, FakeMemory, dirents, signed
 
 APIS = ["wasi_snapshot_preview1", "wasi_unstable"]
 NAMES = [
@@ -114,13 +114,11 @@ class ReferenceGuest(FakeGuest):
         self.memory = ReferenceMemory(self)
 
     def call(self, name: str, *args: int) -> int:
-        from .support import _signed
-
         function = self.instance.exports(self.store)[name]
         assert isinstance(function, wasmtime.Func)
         params = self.functions[name].params
         assert params is not None
-        return int(function(self.store, *(_signed(value, kind) for value, kind in zip(args, params, strict=True))))
+        return int(function(self.store, *(signed(value, kind) for value, kind in zip(args, params, strict=True))))
 
 
 @pytest.fixture

@@ -7,9 +7,13 @@ from typing import Any
 
 import attrs
 
+from replicate.cli.commands.bake import bake
 from replicate.cli.commands.demo import demo
+from replicate.cli.commands.diff import DIFF_EXIT_CODES, diff
 from replicate.cli.commands.engines import engines
 from replicate.cli.commands.inspect import INSPECT_EXIT_CODES, inspect
+from replicate.cli.commands.snapshot import snapshot
+from replicate.cli.commands.verify import verify
 from replicate.cli.failures import exit_codes
 
 __all__ = ["COMMANDS", "Command"]
@@ -28,4 +32,8 @@ COMMANDS = (
     Command("demo", demo),
     Command("inspect", inspect, INSPECT_EXIT_CODES),
     Command("engines", engines),
+    Command("snapshot", snapshot),
+    Command("diff", diff, DIFF_EXIT_CODES),
+    Command("bake", bake),
+    Command("verify", verify, exit_codes(done="no difference was found")),
 )

@@ -1,0 +1,39 @@
+"""Trealla Prolog, replicated: `PrologPool` for many threads, `Prolog` for one interpreter.
+
+::
+
+    with PrologPool(program="parent(ann, bob). parent(bob, cid).") as pool:
+        pool.query_all("parent(X, Y)")
+        pool.execute("assertz(parent(cid, dan))")
+
+The interpreter is a Wasm module that isn't part of this package: see `replicate_trealla.fetch`.
+"""
+
+from __future__ import annotations
+
+from replicate_trealla.adapter import TreallaAdapter
+from replicate_trealla.answers import Answer
+from replicate_trealla.errors import ConsultError, InterpreterError, PrologError, PrologSyntaxError, TermError
+from replicate_trealla.interpreter import Consulted, Interpreter
+from replicate_trealla.prolog import Prolog, PrologPool
+from replicate_trealla.terms import Atom, Compound, Opaque, Term, Variable, to_prolog
+
+__all__ = [
+    "Answer",
+    "Atom",
+    "Compound",
+    "ConsultError",
+    "Consulted",
+    "Interpreter",
+    "InterpreterError",
+    "Opaque",
+    "Prolog",
+    "PrologError",
+    "PrologPool",
+    "PrologSyntaxError",
+    "Term",
+    "TermError",
+    "TreallaAdapter",
+    "Variable",
+    "to_prolog",
+]

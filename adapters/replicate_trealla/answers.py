@@ -1,0 +1,189 @@
+"""What the driver sends, as Python values. `driver.pl` describes the tokens."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from fractions import Fraction
+from typing import Any, NoReturn
+
+from replicate_trealla.errors import InterpreterError, PrologError, PrologSyntaxError
+from replicate_trealla.terms import Atom, Compound, Opaque, Term, Variable, to_prolog
+
+__all__ = ["Answer", "ball_of", "decode_answer", "is_answer", "raise_ball", "shown"]
+
+_DIGITS = 4000
+_INDICATOR = re.compile(r"'/'\(([a-z]\w*|'[^']*'),(\d+)\)")
+
+
+class Answer(dict[str, Term]):
+    """Be one answer: a dict of the query's variables, without those whose names start with an underscore.
+
+    It's false where it's empty, as dicts are: compare with None to tell an answer without variables from none.
+    """
+
+    __slots__ = ("residual", "stderr", "stdout")
+
+    def __init__(
+        self, values: dict[str, Term], *, stdout: str = "", stderr: str = "", residual: tuple[Term, ...] = ()
+    ) -> None:
+        super().__init__(values)
+        self.stdout = stdout
+        """What the goal wrote to its standard output on the way to this answer."""
+        self.stderr = stderr
+        self.residual = residual
+        """The goals that still constrain the answer's variables, as of ``dif/2`` or ``freeze/2``."""
+
+
+def is_answer(data: bytes) -> bool:
+    """Tell answers from the end and from what the goal threw."""
+    return data[1:2] in (b"1", b"3")
+
+
+def decode_answer(data: bytes, out: bytes, err: bytes) -> Answer:
+    """Make an answer of a message."""
+    tokens = _load(data)
+    reader = _Reader(tokens)
+    names, values, residual = _read_answer(reader, tokens)
+    if reader.variables:
+        pairs = list(zip(names, values, strict=True))
+        known = {value.name: name for name, value in reversed(pairs) if type(value) is Variable}
+        if known:
+            reader = _Reader(tokens, known)
+            names, values, residual = _read_answer(reader, tokens)
+    answer = Answer(dict(zip(names, values, strict=True)), residual=residual)
+    if out or err:
+        answer.stdout, answer.stderr = out.decode("utf-8", "replace"), err.decode("utf-8", "replace")
+    return answer
+
+
+def _read_answer(reader: _Reader, tokens: list[Any]) -> tuple[list[str], list[Term], tuple[Term, ...]]:
+    residual: tuple[Term, ...] = ()
+    if tokens[0] == 3:
+        goals = reader.term()
+        assert isinstance(goals, list)
+        residual = tuple(goals)
+    names, values = [], []
+    while reader.at < len(tokens):
+        names.append(tokens[reader.at])
+        reader.at += 1
+        values.append(reader.term())
+    return names, values, residual
+
+
+class _Reader:
+    """Read terms off a list of tokens, without recursion: terms may be nested deep."""
+
+    __slots__ = ("at", "known", "tokens", "variables")
+
+    def __init__(self, tokens: list[Any], known: dict[str, str] | None = None) -> None:
+        self.tokens = tokens
+        self.at = 1
+        self.known = known or {}
+        self.variables: dict[str, Variable] = {}
+
+    def term(self) -> Term:
+        """Read the next term."""
+        tokens = self.tokens
+        open_terms: list[tuple[str | None, int, list[Term]]] = []
+        while True:
+            token = tokens[self.at]
+            self.at += 1
+            kind = type(token)
+            value: Term
+            if kind is int:
+                value = token
+            elif kind is str:
+                value = Atom(token)
+            elif not token:
+                value = []
+            else:
+                tag = token[0]
+                if tag == 5:
+                    open_terms.append((_name(token[2]), token[1], []))
+                    continue
+                if tag == 6:
+                    open_terms.append((None, token[1], []))
+                    continue
+                value = self._tagged(tag, token)
+            while open_terms:
+                functor, count, items = open_terms[-1]
+                items.append(value)
+                if len(items) < count:
+                    break
+                open_terms.pop()
+                value = items if functor is None else Compound(functor, tuple(items))
+            else:
+                return value
+
+    def _tagged(self, tag: int, token: list[Any]) -> Term:
+        if tag == 0:
+            return Atom("")
+        if tag == 1:
+            text: str = token[1]
+            return text
+        if tag == 2:
+            return float(token[1])
+        if tag == 3:
+            return Fraction(token[1], token[2])
+        if tag in (4, 8):
+            name: str = token[1]
+            variable = self.variables.get(name)
+            if variable is None:
+                variable = self.variables[name] = Variable(self.known.get(name, name))
+            return variable
+        return Opaque(token[1])
+
+
+def _name(token: Any) -> str:
+    return token if type(token) is str else ""
+
+
+def _load(data: bytes) -> list[Any]:
+    try:
+        tokens: list[Any] = json.loads(data)
+    except ValueError as error:
+        # Python refuses to read very large ints at once.
+        if re.search(rb"\d{%d}" % _DIGITS, data) is None:
+            raise InterpreterError(f"the interpreter sent what can't be read: {data!r:.200}") from error
+        tokens = json.loads(data, parse_int=_large_int)
+    return tokens
+
+
+def _large_int(digits: str) -> int:
+    sign, digits = (-1, digits[1:]) if digits.startswith("-") else (1, digits)
+    value = 0
+    for chunk in _chunks(digits):
+        value = value * 10 ** len(chunk) + int(chunk)
+    return sign * value
+
+
+def _chunks(digits: str) -> Iterator[str]:
+    for start in range(0, len(digits), _DIGITS):
+        yield digits[start : start + _DIGITS]
+
+
+# -- what goals throw --------------------------------------------------------------------------------------------------
+
+
+def ball_of(data: bytes) -> Term:
+    """Give what a goal threw."""
+    return _Reader(_load(data)).term()
+
+
+def raise_ball(data: bytes, goal: str) -> NoReturn:
+    """Raise the exception for a message that holds what a goal threw; `goal` is shown in it."""
+    ball = ball_of(data)
+    kind = ball.args[0] if isinstance(ball, Compound) and ball.indicator == "error/2" else None
+    if isinstance(kind, Compound) and kind.functor == "syntax_error":
+        context = ball.args[1] if isinstance(ball, Compound) else None
+        if isinstance(context, Compound) and context.args == (Atom("read_term_from_chars"), 3):
+            raise PrologSyntaxError(f"{kind.args[0]}: {goal:.200}", ball=ball)
+    raise PrologError(f"{shown(ball)}, thrown by {goal:.200}", ball=ball)
+
+
+def shown(term: Term) -> str:
+    """Write a term for a message, predicate indicators as people do."""
+    text = to_prolog(term) if not isinstance(term, Opaque) else term.text
+    return _INDICATOR.sub(r"\1/\2", text)[:500]

@@ -1,0 +1,158 @@
+% The guest's side of replicate_trealla: one query that lives as long as the interpreter and answers all others.
+%
+% Starting a query in Trealla clears 3 to 6 MB of stacks, so the host starts one, serve/0, and resumes it for each
+% request. It finds the request in request/1, a string that the host overwrites in place, runs it, and sends what comes
+% of it through '$host_call'/2, as JSON: a flat list of tokens, each of which can be written without a mistake.
+%
+%   [0]             no more answers
+%   [1|Pairs]       an answer: names and values of variables by turns
+%   [2|Ball]        what the goal threw
+%   [3,Goals|Pairs] the same answer with the goals that constrain its variables, when the host asks for it
+%
+% In tokens an integer stands for itself, a string for an atom, [] for itself, and a list for the rest: [0] the atom '',
+% [1,S] a string, [2,S] a float, [3,N,D] a rational, [4,S] a variable, [5,N,F] a compound term whose N arguments follow,
+% [6,N] a list whose N elements follow, [7,S] something that can't leave the interpreter, [8,S] a variable that has
+% constraints.
+%
+% The host replies true for "go on" and fails for "that is enough".
+
+:- module('$replicate', []).
+:- dynamic(loaded/1).
+
+% A goal that runs out of memory can fail all the way up to here, past every catch/3: tell the host. (A loop over repeat/0
+% would run it again and again.)
+serve :- yield, request(Text), ( \+ \+ handle(Text) -> true ; '$host_call'("lost", _) -> true ; true ), serve.
+
+% Tell the host first where requests are to be written.
+first_serve :- request(Text), \+ '$host_call'(Text, _), serve.
+
+handle(Text) :- catch(perform(Text), Ball, thrown(Ball)).
+
+perform(Text) :-
+    user:read_term_from_chars(Text, Term, [variable_names(Names)]),
+    perform(Term, Names).
+
+perform(Term, Names) :-
+    (   nonvar(Term), Term = ('$replicate'(Mode, Bindings) :- Goal)
+    ->  bind(Bindings),
+        run(Mode, Goal, Names)
+    ;   nonvar(Term), Term = '$replicate'(Mode)
+    ->  '$host_call'("text", Text),
+        (   Mode == load -> consult_chars(Text) ; perform(Text) )
+    ;   run(all, Term, Names)
+    ).
+
+% Loading reports success whatever happens, so the host ends each program with a fact for loaded/1. A directive that isn't
+% known is an error, a warning, or kept and never run: find the last kind.
+consult_chars(Text) :-
+    load(Text),
+    (   \+ retract(loaded(_))
+    ->  conclude([2,"unfinished"])
+    ;   current_module(Module),
+        catch(Module:'$directive'(Directive), _, fail),
+        callable(Directive),
+        functor(Directive, Name, Arity),
+        \+ known_directive(Name)
+    ->  throw(error(domain_error(directive, Name/Arity), consult))
+    ;   conclude([0])
+    ).
+
+known_directive(Name) :- memberchk(Name, [
+    attribute, create_prolog_flag, discontiguous, dynamic, encoding, ensure_loaded, export, help, include, info,
+    initialization, meta_predicate, module, multifile, op, pragma, public, set_prolog_flag, table, use_module]).
+
+bind([]).
+bind([Binding|Bindings]) :- bind_one(Binding), bind(Bindings).
+
+bind_one(Variable = Value) :- Variable = Value.
+bind_one(Variable is Expression) :- Variable is Expression.
+
+run(all, Goal, Names) :-
+    (   call(user:Goal),
+        ( pairs(Names, Pairs) -> \+ answer(Names, Pairs) ; too_deep )
+    ->  true
+    ;   conclude([0])
+    ).
+run(stream, Goal, Names) :-
+    (   call(user:Goal),
+        ( pairs(Names, Pairs) -> ( answer(Names, Pairs) -> true ; true ), yield, '$host_call'("next", _) ; too_deep )
+    ->  true
+    ;   conclude([0])
+    ).
+
+thrown(Ball) :- ( tokens(Ball, 0, Tokens, []) -> conclude([2|Tokens]) ; too_deep ).
+
+% The host asks for the constraints when it sees that a variable has any.
+answer(Names, Pairs) :-
+    report([1|Pairs], Reply),
+    (   Reply = [_|_]
+    ->  residual(Names, Shown, Goals),
+        tokens(Goals, 0, Tokens, More),
+        pairs(Shown, More),
+        report([3|Tokens])
+    ;   true
+    ).
+
+too_deep :-
+    tokens(error(representation_error(term_depth), answer), 0, Tokens, []),
+    conclude([2|Tokens]).
+
+conclude(Tokens) :- ( report(Tokens) -> true ; true ).
+
+report(Tokens) :- report(Tokens, _).
+
+report(Tokens, Reply) :- json(Tokens, Text), flush_output(user_output), '$host_call'(Text, Reply).
+
+pairs([], []).
+pairs([Name = Value|Names], Pairs) :-
+    atom_chars(Name, Text),
+    (   Text = ['_'|_]
+    ->  pairs(Names, Pairs)
+    ;   Pairs = [Text|Tokens],
+        tokens(Value, 0, Tokens, Rest),
+        pairs(Names, Rest)
+    ).
+
+% Builtins that walk whole terms, as ground/1 and acyclic_term/1, overflow their stack a few thousand levels deep. This
+% doesn't; it fails, since throwing from deep inside has crashed Trealla 0.33, when a term has more levels than anybody
+% needs: then it's probably cyclic.
+tokens(Term, Level, Tokens, Rest) :-
+    (   is_stream(Term) -> opaque(Term, Tokens, Rest)
+    ;   integer(Term) -> Tokens = [Term|Rest]
+    ;   atom(Term) -> atom_tokens(Term, Tokens, Rest)
+    ;   is_list(Term) ->
+        (   string(Term)
+        ->  atom_chars(Atom, Term), atom_chars(Atom, Text), Tokens = [[1,Text]|Rest]
+        ;   length(Term, Length), Tokens = [[6,Length]|Elements], level(Level, Next), list_tokens(Term, Next, Elements, Rest)
+        )
+    ;   compound(Term) ->
+        functor(Term, Name, Arity),
+        Term =.. [_|Arguments],
+        name_token(Name, Token),
+        Tokens = [[5,Arity,Token]|Values],
+        level(Level, Next),
+        list_tokens(Arguments, Next, Values, Rest)
+    ;   var(Term) -> variable_tokens(Term, Tokens, Rest)
+    ;   float(Term) -> float_tokens(Term, Tokens, Rest)
+    ;   rational(Term) -> Numerator is numerator(Term), Denominator is denominator(Term), Tokens = [[3,Numerator,Denominator]|Rest]
+    ;   opaque(Term, Tokens, Rest)
+    ).
+
+level(Level, Next) :- Next is Level + 1, Next < 20000.
+
+list_tokens([], _, Rest, Rest).
+list_tokens([Term|Terms], Level, Tokens, Rest) :- tokens(Term, Level, Tokens, More), list_tokens(Terms, Level, More, Rest).
+
+atom_tokens(Atom, [Token|Rest], Rest) :- ( Atom == [] -> Token = [] ; name_token(Atom, Token) ).
+
+name_token(Atom, Token) :- ( Atom == '' -> Token = [0] ; atom_chars(Atom, Token) ).
+
+variable_tokens(Variable, [[Tag,Text]|Rest], Rest) :-
+    write_term_to_chars(Variable, [], Text),
+    (   '$attributed_var'(Variable) -> Tag = 8 ; Tag = 4 ).
+
+% Zero is written without its sign.
+float_tokens(Float, [[2,Text]|Rest], Rest) :-
+    (   Float =:= 0.0, copysign(1.0, Float) < 0.0 -> Text = "-0.0" ; write_canonical_to_chars(Text, Float, []) ).
+
+opaque(Term, [[7,Text]|Rest], Rest) :- write_term_to_chars(Term, [quoted(true)], Text).

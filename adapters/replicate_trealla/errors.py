@@ -1,0 +1,47 @@
+"""What can go wrong inside the interpreter, as exceptions of the library's family."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from replicate.errors import ArgumentError, ReplicateError
+
+if TYPE_CHECKING:
+    from replicate_trealla.terms import Term
+
+__all__ = ["ConsultError", "InterpreterError", "PrologError", "PrologSyntaxError", "TermError"]
+
+
+class PrologError(ReplicateError):
+    """Report what a goal threw and nothing caught.
+
+    `ball` is the term that was thrown: an unknown predicate, for instance, throws
+    ``error(existence_error(procedure, foo/1), foo/1)``. None where the interpreter gave only a message.
+    """
+
+    def __init__(self, message: str, *, ball: Term | None = None) -> None:
+        super().__init__(message)
+        self.ball = ball
+
+
+class ConsultError(PrologError):
+    """Report program text that the interpreter didn't take whole; `line` counts from 1, None where it isn't known."""
+
+    def __init__(self, message: str, *, ball: Term | None = None, line: int | None = None) -> None:
+        super().__init__(message, ball=ball)
+        self.line = line
+
+
+class PrologSyntaxError(ConsultError):
+    """Report a goal or program text that isn't Prolog."""
+
+
+class InterpreterError(ReplicateError):
+    """Report an interpreter that ended, or that gave no answer where one was due.
+
+    The goal halted it, or it ran out of memory. A pool goes on with a fresh one; a single `Prolog` can't be used any more.
+    """
+
+
+class TermError(ArgumentError, TypeError):
+    """Report a Python value that has no Prolog term, or a term that has no Python value."""

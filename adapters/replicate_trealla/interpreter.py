@@ -1,0 +1,262 @@
+"""Prolog over one guest handle: what a transaction of a pool and a single interpreter have in common."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import attrs
+
+from replicate.errors import ArgumentRangeError
+from replicate_trealla.abi import Message, session_of
+from replicate_trealla.answers import Answer, ball_of, decode_answer, is_answer, raise_ball, shown
+from replicate_trealla.errors import ConsultError, PrologError, PrologSyntaxError
+from replicate_trealla.terms import Atom, Compound, Term, variable_name, write_term
+from replicate_trealla.text import check_goal, end_of_file, ends_open, line_of
+
+if TYPE_CHECKING:
+    from replicate.handles import Guest
+    from replicate_trealla.abi import Session
+
+__all__ = ["Bindings", "Consulted", "Interpreter"]
+
+Bindings = Mapping[str, "Term | bool"]
+
+
+@attrs.frozen
+class Consulted:
+    """Tell what loading a program had to say: what its goals wrote, and the interpreter's warnings."""
+
+    stdout: str = ""
+    warnings: tuple[str, ...] = ()
+
+
+class Interpreter:
+    """Ask the interpreter behind a guest handle; for use inside a transaction, and dead with it.
+
+    In a read, what a goal changes (``assertz/1`` and the like) is never committed: see `PrologPool`.
+    """
+
+    __slots__ = ("_guest",)
+
+    def __init__(self, guest: Guest) -> None:
+        self._guest = guest
+
+    # -- queries -------------------------------------------------------------------------------------------------------
+
+    def query(
+        self, goal: str, *, bindings: Bindings | None = None, limit: int | None = None, stream: bool = False
+    ) -> Iterator[Answer]:
+        """Give the answers to a goal, at most `limit` of them.
+
+        `bindings` are values for variables of the goal, so that no value is ever pasted into its text. Variables whose
+        names start with an underscore aren't in the answers.
+
+        All answers are computed at once, which is the fastest, and needs a `limit` where there may be endless ones. With
+        `stream`, each is computed when it's asked for; close the iterator (or let it go) to stop early.
+
+        Raises `PrologError` for what the goal throws, `PrologSyntaxError` (one of its kinds) for text that isn't a goal,
+        `InterpreterError` when the interpreter ended, and `TermError` for a binding that isn't a term. A goal that
+        throws after some answers raises when these would be next.
+        """
+        limit = checked_limit(limit)
+        request = request_for(goal, bindings, "stream" if stream else "all")
+        session = session_of(self._guest)
+        return _streamed(session, request, goal, limit) if stream else decoded(session.collect(request, limit), goal)
+
+    def query_all(self, goal: str, *, bindings: Bindings | None = None, limit: int | None = None) -> list[Answer]:
+        """Give all answers, or the first `limit` ones; see `query`. Raises if the goal throws at any point."""
+        return list(self.query(goal, bindings=bindings, limit=limit))
+
+    def query_once(self, goal: str, *, bindings: Bindings | None = None) -> Answer | None:
+        """Give the first answer, or None if the goal fails; see `query`."""
+        return first(session_of(self._guest).collect(request_for(goal, bindings), 1), goal)
+
+    def execute(self, goal: str, *, bindings: Bindings | None = None) -> Answer | None:
+        """Run a goal for what it changes, up to its first answer, and give that, or None if it fails.
+
+        What it changed before it failed or threw stays changed, until the transaction rolls back.
+        """
+        return self.query_once(goal, bindings=bindings)
+
+    # -- programs ------------------------------------------------------------------------------------------------------
+
+    def consult_text(self, text: str, *, name: str = "user") -> Consulted:
+        """Load a program into module ``user``; `name` is what messages call it.
+
+        Clauses are added to what is there. Goals are run by ``:- initialization(Goal).``, after loading; Trealla knows no
+        other directives than declarations.
+
+        Raises `PrologSyntaxError` or another `ConsultError`, with the interpreter's message and line, for a program that
+        couldn't be loaded whole: syntax errors, unknown directives, missing modules, initialization goals that fail or
+        throw. The interpreter is then left with what it had loaded so far, so let the exception leave the transaction.
+        """
+        if "\0" in text:
+            raise PrologSyntaxError(f"{name} contains a zero byte", line=line_of(text, text.index("\0")))
+        program = f"{text[: end_of_file(text)]}\n{_LAST}"
+        data, out, err = session_of(self._guest).load(program.encode())
+        said, warned = out.decode("utf-8", "replace"), err.decode("utf-8", "replace")
+        self._check_load(text, name, said + warned, ball_of(data) if data[1:2] == b"2" else None)
+        warnings = (_placed(line[9:], name) for line in warned.splitlines() if line.startswith("Warning: "))
+        return Consulted(said, tuple(warnings))
+
+    def consult(self, *paths: str | os.PathLike[str]) -> Consulted:
+        """Load program files of the host, one after the other, as `consult_text` does; they're read here and now.
+
+        Raises `ConsultError` for a file that can't be read, too.
+        """
+        said: list[str] = []
+        warnings: list[str] = []
+        for path in paths:
+            done = self.consult_text(read_program(path), name=os.fspath(path))
+            said.append(done.stdout)
+            warnings.extend(done.warnings)
+        return Consulted("".join(said), tuple(warnings))
+
+    def _check_load(self, text: str, name: str, said: str, ball: Term | None) -> None:
+        thrown = _THREW.search(said)
+        if thrown is not None:
+            raise ConsultError(
+                f"an initialization goal of {name} threw {thrown[1]:.500}", ball=self._read_back(thrown[1])
+            )
+        fault = _FAULT.search(said)
+        start = ends_open(text) if ball == _UNFINISHED and (fault is None or "$replicate" in fault[1]) else None
+        if start is not None:
+            line = line_of(text, start)
+            message = (
+                f"{name}:{line}: the last clause doesn't end: its period is missing, or a quote or comment is left open"
+            )
+            raise PrologSyntaxError(message, line=line)
+        if fault is not None:
+            raise _consult_error(fault[1], name)
+        if ball == _UNFINISHED:
+            raise ConsultError(
+                f"the interpreter stopped reading {name} before its end, without saying why; is there an ':- if' without "
+                "an ':- endif'?"
+            )
+        if ball is not None:
+            raise _consult_error_from(ball, name)
+
+    def _read_back(self, written: str) -> Term | None:
+        """Make a term of text that the interpreter wrote."""
+        try:
+            answer = self.query_once(f"Ball = ({written}\n)")
+        except PrologError:
+            return None
+        return answer["Ball"] if answer else None
+
+
+# -- answers ----------------------------------------------------------------------------------------------------------
+
+
+def decoded(messages: list[Message], goal: str) -> Iterator[Answer]:
+    """Give the answers of collected messages; raise what the goal threw when it's its turn."""
+    for data, out, err in messages:
+        if is_answer(data):
+            yield decode_answer(data, out, err)
+        elif data[1:2] == b"2":
+            raise_ball(data, goal)
+
+
+def first(messages: list[Message], goal: str) -> Answer | None:
+    """Give the first answer of collected messages, or None; raise what the goal threw."""
+    return next(decoded(messages, goal), None)
+
+
+def _streamed(session: Session, request: bytes, goal: str, limit: int | None) -> Iterator[Answer]:
+    if limit == 0:
+        return
+    messages = session.stream(request)
+    try:
+        for count, message in enumerate(messages, 1):
+            yield from decoded([message], goal)
+            if count == limit:
+                return
+    finally:
+        messages.close()
+
+
+# -- requests ----------------------------------------------------------------------------------------------------------
+
+
+def request_for(goal: str, bindings: Bindings | None, mode: str = "all") -> bytes:
+    """Write a request as `driver.pl` wants it."""
+    check_goal(goal)
+    if bindings or mode != "all":
+        goal = f"'$replicate'({mode},[{_write_bindings(bindings or {})}]):-\n{goal}"
+    try:
+        return goal.encode()
+    except UnicodeEncodeError as error:
+        raise PrologSyntaxError(f"the goal isn't Unicode text: {goal!r:.80}") from error
+
+
+def _write_bindings(bindings: Bindings) -> str:
+    rationals: list[Fraction] = []
+    written = [f"{variable_name(name)}= {write_term(value, rationals)}" for name, value in bindings.items()]
+    computed = [f"_Rational{at} is {value.numerator} rdiv {value.denominator}" for at, value in enumerate(rationals)]
+    return ",".join(computed + written)
+
+
+def checked_limit(limit: int | None) -> int | None:
+    """Give `limit`, or raise `ArgumentRangeError` if it isn't a number of answers."""
+    if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 0):
+        raise ArgumentRangeError(f"limit is {limit!r}; give a number of answers, or None for all")
+    return limit
+
+
+def read_program(path: str | os.PathLike[str]) -> str:
+    """Read a program file; raise `ConsultError` if that can't be done."""
+    try:
+        return Path(path).read_text("utf-8")
+    except OSError as error:
+        raise ConsultError(f"can't read {os.fspath(path)}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ConsultError(f"{os.fspath(path)} isn't UTF-8 text: {error}") from error
+
+
+# -- what the interpreter says when it loads -------------------------------------------------------------------------
+
+# It reports success whatever happens. This fact is there only when everything before it was read, in whatever module.
+_LAST = "'$replicate':loaded(yes).\n"
+
+_THREW = re.compile(r"\rWarning: Initialization goal exception: (.*)\.", re.DOTALL)
+_FAULT = re.compile(
+    r"^(Error: .*|Warning: (?:Initialization goal failed|unknown directive|module file not found): .*)$", re.MULTILINE
+)
+_UNFINISHED = Atom("unfinished")
+_HINT = "; run goals with ':- initialization(Goal).'"
+_PLACE = re.compile(r",? (?:near )?\S+:(\d+)$")
+
+
+def _consult_error_from(ball: Term, name: str) -> ConsultError:
+    kind = ball.args[0] if isinstance(ball, Compound) else None
+    if isinstance(kind, Compound) and kind.functor == "domain_error" and kind.args[0] == Atom("directive"):
+        return ConsultError(f"{name}: unknown directive: {shown(kind.args[1])}{_HINT}", ball=ball)
+    return ConsultError(f"{name} couldn't be loaded: {shown(ball)}", ball=ball)
+
+
+def _place(said: str) -> tuple[str, int | None]:
+    """Split a message into what it says and the line, which follows the name of some module."""
+    place = _PLACE.search(said)
+    return (said[: place.start()], int(place[1])) if place else (said, None)
+
+
+def _placed(said: str, name: str) -> str:
+    message, line = _place(said)
+    return f"{name}:{line}: {message}" if line else f"{name}: {message}"
+
+
+def _consult_error(said: str, name: str) -> ConsultError:
+    message, line = _place(re.sub(r"^(?:Error|Warning): ", "", said))
+    where = f"{name}:{line}" if line else name
+    if message.startswith("syntax error"):
+        reason = message.removeprefix("syntax error, ")
+        context = Compound(":", (Atom(name), line)) if line else Atom(name)
+        ball = Compound("error", (Compound("syntax_error", (Atom(reason),)), context))
+        return PrologSyntaxError(f"{where}: {message}", ball=ball, line=line)
+    hint = _HINT if "directive" in message or "uninstantiated" in message else ""
+    return ConsultError(f"{where}: {message}{hint}", line=line)

@@ -1,0 +1,284 @@
+"""Prolog for Python: one interpreter, or a pool of replicas."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TypeVar
+
+from replicate.adapter import ResetRule
+from replicate.handles import Guest
+from replicate.imports import ImportValue
+from replicate.interfaces import Engine
+from replicate.limits import ResourceLimits
+from replicate.memory_modes import MemoryMode
+from replicate.pool import Pool
+from replicate.registry import load_engine
+from replicate.stats import PoolStats
+from replicate.wasi import Clock
+from replicate_trealla.abi import forget_session, session_of
+from replicate_trealla.adapter import Preopens, TreallaAdapter
+from replicate_trealla.answers import Answer
+from replicate_trealla.interpreter import Bindings, Consulted, Interpreter, checked_limit, decoded, first, request_for
+
+__all__ = ["Prolog", "PrologPool"]
+
+T = TypeVar("T")
+
+
+class Prolog(Interpreter):
+    """Be one Prolog interpreter: no replicas, no transactions, no roll back except for programs.
+
+    ::
+
+        with Prolog(program="parent(ann, bob).") as prolog:
+            prolog.query_once("parent(ann, Child)")["Child"]  # Atom('bob')
+
+    `max_memory` bounds the guest's memory in bytes; the other options are `TreallaAdapter`'s.
+
+    Hazards: one thread at a time; an endless goal never returns; what a goal changed before it failed or threw stays
+    changed, as in Prolog; an interpreter that ended (`InterpreterError`, a `Trap`) can't be used any more.
+    """
+
+    __slots__ = ("_instance",)
+
+    def __init__(
+        self,
+        *,
+        engine: str | Engine = "wasmtime",
+        max_memory: int | None = None,
+        wasm: str | os.PathLike[str] | None = None,
+        program: str | None = None,
+        consult: Iterable[str | os.PathLike[str]] = (),
+        preopens: Preopens = (),
+        env: Mapping[str, str] | None = None,
+        clock: Clock | str = "system",
+    ) -> None:
+        adapter = TreallaAdapter(wasm=wasm, program=program, consult=consult, preopens=preopens, env=env, clock=clock)
+        runtime = load_engine(engine) if isinstance(engine, str) else engine
+        imports: dict[str, dict[str, ImportValue]] = {}
+        for given in (adapter.wasi.imports(), adapter.imports()):
+            for module, functions in given.items():
+                imports.setdefault(module, {}).update(functions)
+        limits = ResourceLimits(memory_bytes=max_memory)
+        self._instance = runtime.compile(adapter.source()).instantiate(imports, limits=limits)
+        try:
+            adapter.start(self._instance.guest)
+        except BaseException:
+            self._instance.close()
+            raise
+        super().__init__(self._instance.guest)
+
+    def consult_text(self, text: str, *, name: str = "user") -> Consulted:
+        """Load a program whole, or raise and change nothing; see `Interpreter.consult_text`.
+
+        Takes a snapshot first: some milliseconds for each call.
+        """
+        return self._whole(lambda: Interpreter.consult_text(self, text, name=name))
+
+    def consult(self, *paths: str | os.PathLike[str]) -> Consulted:
+        """Load program files of the host, all of them whole, or raise and change nothing; see `Interpreter.consult`."""
+        return self._whole(lambda: Interpreter(self._guest).consult(*paths))
+
+    def _whole(self, change: Callable[[], T]) -> T:
+        session_of(self._guest)  # an interpreter that has ended isn't worth keeping
+        before = self._instance.snapshot()
+        try:
+            return change()
+        except BaseException:
+            self._instance.restore(before)
+            forget_session(self._guest)
+            raise
+
+    def close(self) -> None:
+        """Free the interpreter. Closing twice is fine."""
+        self._instance.close()
+
+    def __enter__(self) -> Prolog:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return "<Prolog>" if self._guest.is_alive else "<Prolog, closed>"
+
+
+class PrologPool:
+    """Be Prolog for many threads: queries run on replicas, in parallel; changes are transactions on the leader.
+
+    ::
+
+        with PrologPool(program=":- dynamic(edge/2). edge(a, b).") as pool:
+            pool.execute("assertz(edge(b, c))")
+            pool.query_all("edge(X, Y)")  # [{'X': Atom('a'), 'Y': Atom('b')}, ...]
+
+    `replicas` defaults to the number of usable cores. `reset` says when a replica forgets what queries changed in it:
+    ``"on_commit"``, the default here, at the next commit, so that the effects of a query that has any (``assertz/1``,
+    ``bb_put/2``, flags) may be seen by others until then; ``"each_read"`` at its end, which costs more. `min_replicas`,
+    `memory`, `interruptible`, `max_memory` and `name` are as in `replicate.Pool.open`; the other options are
+    `TreallaAdapter`'s. Raises what `Pool.open` raises, and `ConsultError` for the programs.
+
+    `timeout`, everywhere, bounds waiting for a replica or the leader and running the goal, in seconds: `PoolTimeoutError`
+    and `GuestTimeoutError`, which are both `TimeoutError`, say it's over. None is no bound.
+    """
+
+    def __init__(
+        self,
+        *,
+        replicas: int | None = None,
+        min_replicas: int | None = None,
+        engine: str | Engine = "wasmtime",
+        reset: ResetRule | None = None,
+        memory: MemoryMode = "auto",
+        interruptible: bool = True,
+        max_memory: int | None = None,
+        name: str | None = None,
+        wasm: str | os.PathLike[str] | None = None,
+        program: str | None = None,
+        consult: Iterable[str | os.PathLike[str]] = (),
+        preopens: Preopens = (),
+        env: Mapping[str, str] | None = None,
+        clock: Clock | str = "system",
+        reseed: bool = False,
+    ) -> None:
+        adapter = TreallaAdapter(
+            wasm=wasm, program=program, consult=consult, preopens=preopens, env=env, clock=clock, reseed=reseed
+        )
+        self.pool = Pool.open(
+            adapter,
+            engine=engine,
+            replicas=replicas,
+            min_replicas=min_replicas,
+            reset=reset,
+            memory=memory,
+            interruptible=interruptible,
+            max_memory=max_memory,
+            name=name,
+        )
+        """The pool of guests underneath."""
+
+    # -- reads ---------------------------------------------------------------------------------------------------------
+
+    def query(
+        self,
+        goal: str,
+        *,
+        bindings: Bindings | None = None,
+        limit: int | None = None,
+        stream: bool = False,
+        timeout: float | None = None,
+    ) -> Iterator[Answer]:
+        """Give the answers to a goal on the newest version, at most `limit` of them; see `Interpreter.query`.
+
+        The replica is free again when this returns: all answers have been computed then. With `stream`, they're computed
+        one by one, from the first that is asked for to the last, or to the iterator's end by `close` or because nobody
+        holds it any more. Until then it holds a replica, at the version it began with, and, being a transaction of its
+        thread, makes other calls of the pool from this thread raise `NestedTransactionError`.
+        """
+        limit = checked_limit(limit)
+        if stream:
+            return self._stream(goal, bindings, limit, timeout)
+        request = request_for(goal, bindings)
+        return decoded(self.pool.read(lambda guest: session_of(guest).collect(request, limit), timeout=timeout), goal)
+
+    def query_all(
+        self, goal: str, *, bindings: Bindings | None = None, limit: int | None = None, timeout: float | None = None
+    ) -> list[Answer]:
+        """Give all answers, or the first `limit` ones; see `Interpreter.query_all`."""
+        return list(self.query(goal, bindings=bindings, limit=limit, timeout=timeout))
+
+    def query_once(self, goal: str, *, bindings: Bindings | None = None, timeout: float | None = None) -> Answer | None:
+        """Give the first answer, or None if the goal fails; see `Interpreter.query_once`."""
+        request = request_for(goal, bindings)
+        return first(self.pool.read(lambda guest: session_of(guest).collect(request, 1), timeout=timeout), goal)
+
+    def _stream(
+        self, goal: str, bindings: Bindings | None, limit: int | None, timeout: float | None
+    ) -> Iterator[Answer]:
+        with self.reading(timeout=timeout) as interpreter:
+            yield from interpreter.query(goal, bindings=bindings, limit=limit, stream=True)
+
+    @contextmanager
+    def reading(self, *, timeout: float | None = None) -> Iterator[Interpreter]:
+        """Open a read for several queries on one version."""
+        with self.pool.reading(timeout=timeout) as guest:
+            yield Interpreter(guest)
+
+    # -- writes --------------------------------------------------------------------------------------------------------
+
+    def execute(self, goal: str, *, bindings: Bindings | None = None, timeout: float | None = None) -> Answer | None:
+        """Run a goal on the leader, up to its first answer, and commit; or give None if it fails.
+
+        A goal that fails or throws changes nothing: whatever it had done is rolled back.
+        """
+        request = request_for(goal, bindings)
+        try:
+            return self.pool.write(lambda guest: _succeed(guest, request, goal), timeout=timeout)
+        except _Failed:
+            return None
+
+    def consult_text(self, text: str, *, name: str = "user", timeout: float | None = None) -> Consulted:
+        """Load a program whole and commit, or raise and change nothing; see `Interpreter.consult_text`."""
+        return self.pool.write(lambda guest: Interpreter(guest).consult_text(text, name=name), timeout=timeout)
+
+    def consult(self, *paths: str | os.PathLike[str], timeout: float | None = None) -> Consulted:
+        """Load program files of the host, all or none of them, and commit; see `Interpreter.consult`.
+
+        They're read here; replicas need no files.
+        """
+        return self.pool.write(lambda guest: Interpreter(guest).consult(*paths), timeout=timeout)
+
+    @contextmanager
+    def writing(self, *, timeout: float | None = None) -> Iterator[Interpreter]:
+        """Open a write for several goals: commit on leaving, roll back on an exception.
+
+        Here a goal that fails rolls nothing back: raise something if it should.
+        """
+        with self.pool.writing(timeout=timeout) as guest:
+            yield Interpreter(guest)
+
+    # -- the rest ------------------------------------------------------------------------------------------------------
+
+    @property
+    def version(self) -> int:
+        """The number of commits so far."""
+        return self.pool.version
+
+    @property
+    def replicas(self) -> int:
+        """The number of replicas the pool keeps."""
+        return self.pool.replicas
+
+    def resize(self, replicas: int) -> None:
+        """Keep that many replicas from now on."""
+        self.pool.resize(replicas)
+
+    def stats(self) -> PoolStats:
+        """Give what the pool has done and what it costs."""
+        return self.pool.stats()
+
+    def close(self) -> None:
+        """Refuse new queries and free the interpreters; queries that are running end undisturbed first."""
+        self.pool.close()
+
+    def __enter__(self) -> PrologPool:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<Prolog{repr(self.pool)[1:]}"
+
+
+class _Failed(Exception):
+    """Roll a failed goal back."""
+
+
+def _succeed(guest: Guest, request: bytes, goal: str) -> Answer:
+    answer = first(session_of(guest).collect(request, 1), goal)
+    if answer is None:
+        raise _Failed
+    return answer

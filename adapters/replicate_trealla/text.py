@@ -1,0 +1,79 @@
+"""Look at Prolog text from outside: where clauses end. The interpreter does all the real reading."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from replicate_trealla.errors import PrologSyntaxError
+
+__all__ = ["check_goal", "end_of_file", "ends_open", "line_of"]
+
+_ITEM = re.compile(
+    r"""
+    (?P<layout> \s+ | %[^\n]* | /\*.*?\*/ )
+  | (?P<text> '(?:[^'\\]|\\.|'')*' | "(?:[^"\\]|\\.|"")*" | `(?:[^`\\]|\\.|``)*` )
+  | (?P<code> 0'(?: \\x[0-9a-fA-F]+\\ | \\. | '' | . ) )
+  | (?P<open> (?: /\* | ['"`] ) .* )
+  | (?P<end> \.(?=\s|%|\Z) )
+  | (?P<word> \w+ )
+  | (?P<symbol> (?:(?!\.(?:\s|%|\Z))[-+*/\\^<>=~:.?@\#&$])+ )
+  | (?P<other> . )
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+_MAY_END = re.compile(r"\.[\s%]")
+
+
+def _items(text: str) -> Iterator[re.Match[str]]:
+    return _ITEM.finditer(text)
+
+
+def check_goal(goal: str) -> None:
+    """Raise `PrologSyntaxError` if text follows the goal's end, which the interpreter would ignore without a word."""
+    if "\0" in goal:
+        raise PrologSyntaxError(
+            "the text contains a zero byte, where the interpreter would stop reading: write it as \\0\\"
+        )
+    if _MAY_END.search(goal) is None:
+        return
+    ended = False
+    for item in _items(goal):
+        if ended and item.lastgroup != "layout":
+            rest = goal[item.start() :]
+            raise PrologSyntaxError(
+                f"text follows the goal's final period: {rest!r:.60}; give one goal at a time, or join them by ','",
+                line=line_of(goal, item.start()),
+            )
+        ended = ended or item.lastgroup == "end"
+
+
+def end_of_file(text: str) -> int:
+    """Give where a program's text ends for its reader: before a clause ``end_of_file.`` if it has one."""
+    if "end_of_file" not in text:
+        return len(text)
+    clause: list[re.Match[str]] = []
+    for item in _items(text):
+        if item.lastgroup == "end":
+            if len(clause) == 1 and clause[0][0] == "end_of_file":
+                return clause[0].start()
+            clause.clear()
+        elif item.lastgroup != "layout":
+            clause.append(item)
+    return len(text)
+
+
+def ends_open(text: str) -> int | None:
+    """Give where the last clause starts if nothing ends it: no period, or a quote or comment that stays open."""
+    start: int | None = None
+    for item in _items(text):
+        if item.lastgroup == "end":
+            start = None
+        elif item.lastgroup != "layout" and start is None:
+            start = item.start()
+    return start
+
+
+def line_of(text: str, position: int) -> int:
+    """Give the line, counted from 1, of a position."""
+    return text.count("\n", 0, position) + 1

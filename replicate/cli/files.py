@@ -1,0 +1,71 @@
+"""Read the module that a command is given, and compile it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import attrs
+
+from replicate import Engine, Instance, Module, Wasi, load_engine
+from replicate.cli.terminal import terminal
+from replicate.errors import InvalidModuleError, MissingImportError
+from replicate.source import read_source
+from replicate.wasi.surface import PREVIEW1, UNSTABLE
+
+__all__ = ["LoadedModule", "load_module", "read_module_bytes"]
+
+_WASI = {"wasi_snapshot_preview1": PREVIEW1, "wasi_unstable": UNSTABLE}
+
+
+@attrs.frozen
+class LoadedModule:
+    """Hold a module's binary (assembled, if it was text) and what an engine made of it."""
+
+    file: str
+    wasm: bytes
+    module: Module
+
+    def start(self) -> Instance:
+        """Make an instance with WASI and start it as a pool does its leader: start function, then ``_initialize``."""
+        strange = [
+            f"{each.module}.{each.name}"
+            for each in self.module.info.imports
+            if each.kind in ("func", "global") and each.name not in _WASI.get(each.module, {})
+        ]
+        if strange:
+            raise MissingImportError(
+                f"{self.file!r} imports {', '.join(strange)}, which the command line can't give, only WASI: "
+                "take the snapshot in Python, with imports="
+            )
+        uses_wasi = any(each.module in _WASI for each in self.module.info.imports)
+        instance = self.module.instantiate(Wasi().imports() if uses_wasi else None)
+        try:
+            if self.module.find_export("func", "_initialize") is not None:
+                instance.call("_initialize")
+        except BaseException:
+            instance.close()
+            raise
+        return instance
+
+
+def read_module_bytes(file: str, engine: Engine) -> bytes:
+    """Read a module's binary from a .wasm or .wat file, or from standard input for ``-``."""
+    if file == "-":
+        return read_source(sys.stdin.buffer.read(), engine.wat_to_wasm)
+    try:
+        data = Path(file).read_bytes()
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise InvalidModuleError(
+            f"can't read {file!r}: {reason}; give a .wasm or .wat file, or - for standard input"
+        ) from error
+    return read_source(data, engine.wat_to_wasm)
+
+
+def load_module(file: str, engine: str) -> LoadedModule:
+    """Read and compile a module."""
+    chosen = load_engine(engine)
+    with terminal.working("reading and compiling"):
+        wasm = read_module_bytes(file, chosen)
+        return LoadedModule(file, wasm, chosen.compile(wasm))
