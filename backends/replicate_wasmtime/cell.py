@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from .engine import WasmtimeEngine
     from .instance import WasmtimeInstance
 
-__all__ = ["Cell"]
+__all__ = ["Cell", "close_cells"]
 
 _handlers: dict[int, tuple[Cell, Callable[[int], int | None]]] = {}
 _numbers = itertools.count(1)
@@ -98,6 +98,15 @@ def _look_up(_context: int | None, number: int, ticks: Any, _kind: int | None) -
         return _failed(_cells.get(number), error, _interruption)
 
 
+def close_cells() -> None:
+    """Free every store that no call is in, for the interpreter's exit."""
+    for cell in list(_cells.values()):
+        try:
+            cell.close()
+        except ConcurrentUseError:
+            continue
+
+
 # One C callback for all host functions of all stores: it lives as long as the process, so none can outlive its code.
 _callback = _capi.HostCallback(_enter_host)
 _epoch_callback = _capi.EpochCallback(_look_up)
@@ -126,9 +135,9 @@ class Cell:
         self.stale = False
         self._numbers: list[int] = []
         store = ctypes.cast(self.store.ptr(), ctypes.c_void_p).value
+        number = next(_numbers)
+        _cells[number] = self
         if engine.interrupts:
-            number = next(_numbers)
-            _cells[number] = self
             # The deadline is always the next tick: a call needs no setting up, and what isn't ticked is never asked.
             _capi.epoch_callback(store, _epoch_callback, number, None)
             _capi.set_epoch_deadline(self.context, 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import hashlib
 import json
@@ -21,6 +22,7 @@ from replicate.errors import EngineUnavailableError, InvalidModuleError, Unsuppo
 from replicate.interfaces import Engine, EngineTraits, Module
 
 from . import _capi
+from .cell import close_cells
 from .module import WasmtimeModule
 
 __all__ = ["WasmtimeEngine"]
@@ -43,6 +45,17 @@ _PROPOSALS = (
 )
 _CACHE_FORMAT = 1
 _FIRST_PROCESS = os.getpid()
+_engines: weakref.WeakSet[WasmtimeEngine] = weakref.WeakSet()
+
+
+@atexit.register
+def _close_all() -> None:
+    """Free what is left before the interpreter clears the names that wasmtime-py needs for it."""
+    close_cells()
+    for engine in list(_engines):
+        for module in list(engine._modules.values()):
+            module.native.close()
+        engine.native.close()
 
 
 class WasmtimeEngine(Engine):
@@ -90,6 +103,7 @@ class WasmtimeEngine(Engine):
         self.native = wasmtime.Engine(config)
         self._pointer = ctypes.cast(self.native.ptr(), ctypes.c_void_p).value
         self._plain: WasmtimeEngine | None = None
+        _engines.add(self)
         self._lock = threading.Lock()
         self._modules: weakref.WeakValueDictionary[str, WasmtimeModule] = weakref.WeakValueDictionary()
         self._artifacts = ArtifactCache(cache_folder() / "compiled") if cache else None
