@@ -24,6 +24,8 @@ from replicate.wasi import Wasi
 __all__ = ["Pool"]
 
 T = TypeVar("T")
+_WATCH_SECONDS = 0.001
+"""How often the thread that has waited longest looks for a replica that nobody has taken."""
 
 
 class Pool:
@@ -259,7 +261,11 @@ class Pool:
         began = time.monotonic()
         try:
             while True:
-                woken = waiter.wait(None if limit is None else limit.remaining)
+                left = None if limit is None else limit.remaining
+                if waiter.called:
+                    waiter.wait(_WATCH_SECONDS if left is None else min(left, _WATCH_SECONDS))
+                else:
+                    waiter.wait(left)
                 with core.deciding():
                     if waiter.slot is not None:
                         slot = waiter.slot
@@ -270,7 +276,7 @@ class Pool:
                 if slot is not None:
                     core.waited("read", began)
                     return slot
-                if not woken and limit is not None:
+                if limit is not None and limit.remaining == 0:
                     raise PoolTimeoutError(
                         f"no replica of pool {core.name!r} was free within {limit.seconds} s; {core.situation()}. "
                         "Resize the pool, shorten the reads or wait longer"

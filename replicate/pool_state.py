@@ -8,8 +8,9 @@ for itself, and while it has, no read starts. A read that is running needs no im
 read, nor a read for a running write, only both for the hand-over itself.
 
 Reads aren't served strictly in turn. A thread that has just ended a read and wants the next one may take the idle replica
-ahead of those that wait, because waking one of them takes longer than a short query; after `PATIENCE` such turns the one
-that has waited longest is handed the replica itself. Writers are served strictly first come, first served.
+ahead of those that wait, because waking one of them takes longer than a short query. Only the one that has waited longest
+watches for a replica that stays idle; the others sleep until it's their turn to watch. After it has been overtaken
+`PATIENCE` times it's handed the replica itself. Writers are served strictly first come, first served.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ __all__ = [
 ]
 
 PATIENCE = 32
-"""How many times a waiting read may be overtaken after it has been called."""
+"""How many times the read that has waited longest may be overtaken."""
 
 
 class Phase(enum.Enum):
@@ -83,7 +84,7 @@ class Read:
 
 @attrs.frozen(eq=False)
 class Call:
-    """A replica may be free for this ticket: wake it, and let it `claim`."""
+    """This ticket is the one that has waited longest: from now on it watches, trying to `claim` a replica now and then."""
 
     ticket: Ticket
 
@@ -180,19 +181,20 @@ class PoolState:
         """Give `ticket` an idle replica at once, or let it wait."""
         slot = self.read_now()
         if slot is None:
+            # Who comes first in the queue watches from the beginning, and needs no call for it.
+            ticket.called = not self.readers and not ticket.direct
             self.readers.append(ticket)
         return slot
 
     def claim(self, ticket: Ticket) -> Slot | None:
-        """Give a ticket that was called its replica, or let it wait on where it stood."""
-        if ticket not in self.readers:
+        """Give a ticket that watches a replica, or let it watch on."""
+        if not self.readers or ticket is not self.readers[0]:
             return None
-        ticket.called = False
         slot = self._start_one()
         if slot is None:
             ticket.overtaken += 1
             return None
-        self.readers.remove(ticket)
+        self.readers.popleft()
         self._pump()
         return slot
 
@@ -250,13 +252,6 @@ class PoolState:
         if slot.version < 0:
             return 2
         return int(slot.dirty or slot.version != self.version)
-
-    def _can_start(self) -> int:
-        """Count the idle slots on which a read could start now."""
-        if self.committing:
-            return 0
-        idle = [slot for slot in self.slots.values() if slot.phase is Phase.IDLE]
-        return sum(self._work(slot) == 0 for slot in idle) if self.committer is not None else len(idle)
 
     # -- writes --------------------------------------------------------------------------------------------------------
 
@@ -384,11 +379,6 @@ class PoolState:
             if slot is None:
                 return
             self._decisions.append(Read(self.readers.popleft(), slot))
-        spare = self._can_start() - sum(ticket.called for ticket in self.readers)
-        for ticket in self.readers:
-            if spare <= 0:
-                return
-            if not ticket.called and not ticket.direct:
-                ticket.called = True
-                spare -= 1
-                self._decisions.append(Call(ticket))
+        if self.readers and not (self.readers[0].called or self.readers[0].direct):
+            self.readers[0].called = True
+            self._decisions.append(Call(self.readers[0]))

@@ -92,7 +92,7 @@ class TreallaAdapter(Adapter):
     def reseed(self, guest: Guest) -> None:
         """Give a replica random numbers of its own, if asked for."""
         if self._reseed:
-            Interpreter(guest).query_once("set_random(seed(Seed))", bindings={"Seed": secrets.randbits(31)})
+            Interpreter(guest).query_once("set_seed(Seed)", bindings={"Seed": secrets.randbits(30)})
 
 
 def _clock_time_get(guest: Guest, clock: int, precision: int, at: int) -> int:

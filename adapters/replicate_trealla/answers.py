@@ -14,6 +14,7 @@ from replicate_trealla.terms import Atom, Compound, Opaque, Term, Variable, to_p
 __all__ = ["Answer", "ball_of", "decode_answer", "is_answer", "raise_ball", "shown"]
 
 _DIGITS = 4000
+_STREAM = re.compile(rb""" "(?:[^"\\]|\\.)*" | '[^']*'\(\d+\) """, re.VERBOSE)
 _INDICATOR = re.compile(r"'/'\(([a-z]\w*|'[^']*'),(\d+)\)")
 
 
@@ -143,12 +144,18 @@ def _name(token: Any) -> str:
 def _load(data: bytes) -> list[Any]:
     try:
         tokens: list[Any] = json.loads(data)
-    except ValueError as error:
-        # Python refuses to read very large ints at once.
-        if re.search(rb"\d{%d}" % _DIGITS, data) is None:
+    except ValueError:
+        # Python refuses to read very large ints at once, and 0.33 takes what was a stream for an integer once it's closed.
+        try:
+            tokens = json.loads(_STREAM.sub(_opaque, data), parse_int=_large_int)
+        except ValueError as error:
             raise InterpreterError(f"the interpreter sent what can't be read: {data!r:.200}") from error
-        tokens = json.loads(data, parse_int=_large_int)
     return tokens
+
+
+def _opaque(match: re.Match[bytes]) -> bytes:
+    text = match[0]
+    return text if text.startswith(b'"') else b"[7,%s]" % json.dumps(text.decode()).encode()
 
 
 def _large_int(digits: str) -> int:

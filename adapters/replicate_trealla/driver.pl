@@ -75,7 +75,7 @@ run(all, Goal, Names) :-
     ).
 run(stream, Goal, Names) :-
     (   call(user:Goal),
-        ( pairs(Names, Pairs) -> ( answer(Names, Pairs) -> true ; true ), yield, '$host_call'("next", _) ; too_deep )
+        ( pairs(Names, Pairs) -> ( answer(Names, Pairs) -> true ; true ), yield, fail ; too_deep )
     ->  true
     ;   conclude([0])
     ).

@@ -17,10 +17,10 @@ from replicate.pool import Pool
 from replicate.registry import load_engine
 from replicate.stats import PoolStats
 from replicate.wasi import Clock
-from replicate_trealla.abi import forget_session, session_of
 from replicate_trealla.adapter import Preopens, TreallaAdapter
 from replicate_trealla.answers import Answer
 from replicate_trealla.interpreter import Bindings, Consulted, Interpreter, checked_limit, decoded, first, request_for
+from replicate_trealla.session import forget_session, session_of
 
 __all__ = ["Prolog", "PrologPool"]
 

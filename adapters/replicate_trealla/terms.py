@@ -149,7 +149,7 @@ def write_term(value: Term | bool, rationals: list[Fraction] | None) -> str:
             pieces.append(item)
         elif isinstance(item, (Compound, list)):
             elements = list(item.args) if isinstance(item, Compound) else item
-            pieces.append(f"{_quote(item.functor)}(" if isinstance(item, Compound) else "[")
+            pieces.append(f"{_functor(item)}(" if isinstance(item, Compound) else "[")
             todo.append(_Text(")" if isinstance(item, Compound) else "]"))
             for position in range(len(elements) - 1, -1, -1):
                 todo.append(elements[position])
@@ -200,6 +200,12 @@ def _float(value: float) -> str:
         mantissa, _, exponent = text.partition("e")
         text = f"{mantissa}.0e{exponent}"
     return text
+
+
+def _functor(term: Compound) -> str:
+    if "\0" in term.functor:
+        raise TermError(f"{term.indicator!r}: Trealla cuts the name of a compound term off at a zero byte")
+    return _quote(term.functor)
 
 
 def _quote(name: str) -> str:

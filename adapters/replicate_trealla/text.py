@@ -17,7 +17,7 @@ _ITEM = re.compile(
   | (?P<open> (?: /\* | ['"`] ) .* )
   | (?P<end> \.(?=\s|%|\Z) )
   | (?P<word> \w+ )
-  | (?P<symbol> (?:(?!\.(?:\s|%|\Z))[-+*/\\^<>=~:.?@\#&$])+ )
+  | (?P<symbol> [-+*/\\^<>=~:.?@\#&$]+ )
   | (?P<other> . )
     """,
     re.VERBOSE | re.DOTALL,

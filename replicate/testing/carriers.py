@@ -7,6 +7,7 @@ one of your own by subclassing it: all that the oracle knows of a carrier is thi
 from __future__ import annotations
 
 import abc
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
@@ -18,7 +19,7 @@ from replicate.interfaces import Engine, Instance, Module
 from replicate.memory_modes import MemoryMode
 from replicate.pool import Pool
 from replicate.snapshot import Snapshot
-from replicate.testing.observation import Observation, damage, observe
+from replicate.testing.observation import DAMAGES, Damage, Observation, damage, observe
 from replicate.testing.outcomes import HostLog, Outcome, perform
 from replicate.testing.random_calls import Call
 from replicate.testing.subject import Subject
@@ -86,12 +87,12 @@ class Lone(Carrier):
         if "instance" in self.__dict__:
             self.instance.close()
 
-    def _mess_up(self, instance: Instance, past: Sequence[Call]) -> None:
+    def _mess_up(self, instance: Instance, past: Sequence[Call], kind: Damage) -> None:
         """Leave nothing as it was: repeat some calls, then damage what a host can reach."""
         with self.subject.bounded(instance, self.seconds):
             for call in past[-_EXTRA_CALLS:]:
                 perform(instance, call, self.log)
-        damage(instance)
+        damage(instance, kind)
         self.log.take()
 
     def _move_to_fresh(self, snapshot: Snapshot) -> None:
@@ -114,8 +115,9 @@ class SameInstance(Lone):
 
     def carry(self, past: Sequence[Call]) -> Snapshot | None:
         snapshot = self.instance.snapshot()
-        self._mess_up(self.instance, past)
-        self.instance.restore(snapshot)
+        for kind in DAMAGES:
+            self._mess_up(self.instance, past, kind)
+            self.instance.restore(snapshot)
         return snapshot
 
 
@@ -139,11 +141,12 @@ class UsedInstance(Lone):
 
     def open(self) -> None:
         super().open()
+        self.damages = itertools.cycle(DAMAGES)
         self.other = self.subject.start(self.log)
 
     def carry(self, past: Sequence[Call]) -> Snapshot | None:
         snapshot = self.instance.snapshot()
-        self._mess_up(self.other, past)
+        self._mess_up(self.other, past, next(self.damages))
         self.other.restore(snapshot)
         self.instance, self.other = self.other, self.instance
         return snapshot
@@ -212,13 +215,14 @@ class ThroughPool(Carrier):
             max_table=self.subject.limits.table_elements,
             name="replicate.testing",
         )
+        self.damages = itertools.cycle(DAMAGES)
         self.log.take()
 
     def carry(self, past: Sequence[Call]) -> Snapshot | None:
         def attempt(guest: Guest) -> None:
             for call in past[-_EXTRA_CALLS:]:
                 perform(guest, call, self.log)
-            damage(guest._live())
+            damage(guest._live(), next(self.damages))
             raise _ChangedMindError
 
         for transaction in (self.pool.read, self.pool.write):

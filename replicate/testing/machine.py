@@ -13,7 +13,7 @@ from replicate.imports import Imports
 from replicate.interfaces import Engine, Instance, Module
 from replicate.registry import load_engine
 from replicate.snapshot import Snapshot
-from replicate.testing.observation import damage, observe
+from replicate.testing.observation import DAMAGES, Damage, damage, observe
 from replicate.testing.outcomes import HostLog, perform
 from replicate.testing.random_calls import Call, callable_exports, calls
 from replicate.testing.random_modules import features_of, modules
@@ -22,8 +22,8 @@ from replicate.testing.subject import Subject
 __all__ = ["SnapshotMachine"]
 
 
-_WAYS = st.sampled_from(["damaged", "fresh", "other", "rebuilt", "here"])
-"""Where a snapshot is restored, and what was done to that instance before."""
+_WAYS = st.sampled_from([*DAMAGES, "fresh", "other", "rebuilt", "here"])
+"""Where a snapshot is restored: on the present instance, damaged so or not at all, or on another."""
 
 
 class SnapshotMachine(RuleBasedStateMachine):
@@ -84,7 +84,7 @@ class SnapshotMachine(RuleBasedStateMachine):
             self.history = (*self.history, call)
 
     @rule(how=_WAYS)
-    def carry(self, how: str) -> None:
+    def carry(self, how: Damage | str) -> None:
         """Take the state through a snapshot, and go on as if nothing had happened."""
         assert self.instance is not None
         snapshot = self.instance.snapshot()
@@ -100,27 +100,27 @@ class SnapshotMachine(RuleBasedStateMachine):
 
     @precondition(lambda self: self.taken)
     @rule(data=st.data(), how=_WAYS)
-    def go_back(self, data: st.DataObject, how: str) -> None:
+    def go_back(self, data: st.DataObject, how: Damage | str) -> None:
         """Restore any of the snapshots, earlier or later in the guest's life."""
         at = data.draw(st.integers(0, len(self.taken) - 1), label="snapshot")
         snapshot, _, history = self.taken[at]
         self._restore(snapshot, how)
         self._repeat(history)
 
-    def _restore(self, snapshot: Snapshot, how: str) -> None:
+    def _restore(self, snapshot: Snapshot, how: Damage | str) -> None:
         assert self.instance is not None
-        if how == "damaged":
-            damage(self.instance)
+        self.log.take()
+        if isinstance(how, Damage):
+            damage(self.instance, how)
         elif how == "rebuilt":
             self.instance.rebuild()
         elif how == "other" and self.others:
             self.others.append(self.instance)
             self.instance = self.others.pop(0)
-            damage(self.instance)
+            damage(self.instance, Damage.CONTENT)
         elif how in ("other", "fresh"):
             self.others.append(self.instance)
             self.instance = self.subject.create(self.log)
-        self.log.take()
         self.instance.restore(snapshot)
         assert not self.log.take(), "restoring called the host"
 

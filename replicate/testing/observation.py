@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,7 +16,7 @@ from replicate.memory_runs import PAGE
 from replicate.plaindata import encode_plain
 from replicate.testing.random_calls import describe_value
 
-__all__ = ["Observation", "damage", "observe"]
+__all__ = ["DAMAGES", "Damage", "Observation", "damage", "observe"]
 
 _MOST_DAMAGED_PAGES = 4096
 _MOST_DIFFERENCES = 20
@@ -111,17 +112,32 @@ def _is_gone(instance: Instance, probe: str) -> bool:
     return False
 
 
-def damage(instance: Instance) -> None:
-    """Change everything that can be changed in an instance: whatever isn't restored after this shows.
+class Damage(enum.Flag):
+    """Name what `damage` changes besides the content of memories, globals and tables: what can't be undone in place."""
 
-    Memories and tables grow, a few bytes of every page, every global and every element get another value, segments are
-    dropped, and host-side values are changed where they are. Costs some 2 us a page of 4 KiB, of at most 4096 pages.
+    CONTENT = 0
+    MEMORY_SIZE = enum.auto()
+    TABLE_SIZE = enum.auto()
+    SEGMENTS = enum.auto()
+    ALL = MEMORY_SIZE | TABLE_SIZE | SEGMENTS
+
+
+DAMAGES = (Damage.CONTENT, Damage.MEMORY_SIZE, Damage.TABLE_SIZE, Damage.SEGMENTS, Damage.ALL)
+"""Each by itself, since one that needs the instance to be rebuilt would hide what goes wrong where none is."""
+
+
+def damage(instance: Instance, kind: Damage = Damage.ALL) -> None:
+    """Change what can be changed in an instance: whatever isn't restored after this shows.
+
+    A few bytes of every page of memory, every global and every element get another value, and host-side values are changed
+    where they are; `kind` says what is grown or dropped. Costs some 2 us a page of 4 KiB, of at most 4096 pages.
     """
     for memory in instance.plan.memories:
-        try:
-            instance.memory_grow(memory.index, 1)
-        except ReplicateError:
-            pass  # it's as large as it may be
+        if kind & Damage.MEMORY_SIZE:
+            try:
+                instance.memory_grow(memory.index, 1)
+            except ReplicateError:
+                pass  # it's as large as it may be
         view = instance.memory_view(memory.index)
         step = max(PAGE, len(view) // _MOST_DAMAGED_PAGES // PAGE * PAGE)
         for start in {*range(0, len(view), step), max(len(view) - 8, 0)}:
@@ -137,29 +153,28 @@ def damage(instance: Instance) -> None:
             instance.set_global_reference(slot.index, None)
     for table in instance.plan.tables:
         if table.is_state:
-            _damage_table(instance, table.index)
-    for segment in instance.plan.segments:
-        instance.call(segment.drop)
+            _damage_table(instance, table.index, grow=bool(kind & Damage.TABLE_SIZE))
+    if kind & Damage.SEGMENTS:
+        for segment in instance.plan.segments:
+            instance.call(segment.drop)
     _damage_plain(instance.state)
     instance.state["damaged"] = True
 
 
-def _damage_table(instance: Instance, index: int) -> None:
-    elements = instance.table_references(index)
-    nullable = instance.module.info.tables[index].element.is_nullable
-    functions = (
-        [slot.index for slot in instance.plan.functions] if instance.module.info.tables[index].element.is_func else []
-    )
+def _damage_table(instance: Instance, index: int, *, grow: bool) -> None:
+    element = instance.module.info.tables[index].element
+    functions = [slot.index for slot in instance.plan.functions] if element.text == "funcref" else []
     instance.written_tables.add(index)
-    for at, element in enumerate(elements):
-        if element is not None and nullable:
+    for at, current in enumerate(instance.table_references(index)):
+        if current is not None and element.is_nullable:
             instance.set_table_reference(index, at, None)
-        elif element is None and instance.module.info.tables[index].element.text == "funcref" and functions:
+        elif current is None and functions:
             instance.set_table_reference(index, at, functions[at % len(functions)])
-    try:
-        instance.grow_table(index, 1)
-    except ReplicateError:
-        pass  # it's as large as it may be
+    if grow:
+        try:
+            instance.grow_table(index, 1)
+        except ReplicateError:
+            pass  # it's as large as it may be
 
 
 def _damage_plain(value: Any) -> None:

@@ -114,6 +114,11 @@ class Oracle:
         with ExitStack() as stack:
             return _Run(self, tuple(calls), stack).find()
 
+    def only(self, carrier: str) -> Oracle:
+        """Give an oracle with the one carrier of that name, or this one if it has none."""
+        chosen = tuple(kind for kind in self.carriers if kind.name == carrier)
+        return attrs.evolve(self, carriers=chosen) if chosen else self
+
     def is_deterministic(self, calls: Sequence[Call]) -> bool:
         """Tell whether two lone instances agree in a script: where they don't, carriers aren't to blame."""
         alone = attrs.evolve(self, carriers=(Lone,))

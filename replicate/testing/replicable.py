@@ -107,7 +107,9 @@ def _check_drawn(
     found: list[Divergence] = []
 
     def check(script: list[Call]) -> None:
-        divergence = oracle.find_divergence([call for call in script if call.name not in oracle.stopped])
+        # What has diverged once is shrunk with the one carrier that showed it.
+        judge = oracle.only(found[-1].carrier) if found else oracle
+        divergence = judge.find_divergence([call for call in script if call.name not in oracle.stopped])
         if divergence is not None:
             found.append(divergence)
             raise DivergenceError(divergence)
@@ -151,6 +153,7 @@ def _check_script(oracle: Oracle, script: list[Call]) -> None:
 
 def _shrunk(oracle: Oracle, divergence: Divergence) -> Divergence:
     """Leave calls out, in ever smaller groups, as long as what's left still diverges."""
+    oracle = oracle.only(divergence.carrier)
     size = max(len(divergence.calls) // 2, 1)
     while True:
         at = 0
@@ -168,7 +171,10 @@ def _shrunk(oracle: Oracle, divergence: Divergence) -> Divergence:
 def _final(oracle: Oracle, divergence: Divergence, *notes: str) -> DivergenceError:
     """Add what helps to find the reason, and the line that repeats the script."""
     calls = ", ".join(map(repr, divergence.calls))
-    again = f"Again: assert_replicable(module, [{calls}], carriers=[{divergence.carrier!r}], every={divergence.every})"
+    name = oracle.subject.module.engine.name
+    engine = "" if name == "wasmtime" else f", engine={name!r}"
+    carriers = f"carriers=[{divergence.carrier!r}], every={divergence.every}"
+    again = f"Again: assert_replicable(module, [{calls}], {carriers}{engine})"
     hints = []
     if not attrs.evolve(oracle, every=divergence.every).is_deterministic(divergence.calls):
         hints.append(

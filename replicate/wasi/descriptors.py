@@ -56,6 +56,9 @@ class Identity(NamedTuple):
     and the same file, whatever was unlinked, renamed or rolled back in between, and no counter is needed that would
     make two equal runs differ. The folder's own identity tells whether the other numbers mean anything here: a snapshot
     restored over another copy of the folder goes by path.
+
+    Hazard: a write that closes a file, unlinks it, creates another one under its name, and rolls back, gets the new file
+    if the file system has given it the old one's number. The unlinking isn't undone either way.
     """
 
     root_device: int

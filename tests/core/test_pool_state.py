@@ -92,6 +92,9 @@ class PoolStateMachine(RuleBasedStateMachine):
         slot = self.state.read_wanted(ticket)
         if slot is None:
             self.waiting.append(ticket)
+            if ticket.called:
+                assert self.waiting == [ticket], "who comes first watches"
+                self.called.append(ticket)
         else:
             self.got(slot)
         self.settle()
@@ -100,9 +103,9 @@ class PoolStateMachine(RuleBasedStateMachine):
     @rule(data=st.data())
     def answer_a_call(self, data: Any) -> None:
         ticket = data.draw(st.sampled_from(self.called))
-        self.called.remove(ticket)
         slot = self.state.claim(ticket)
         if slot is not None:
+            self.called.remove(ticket)
             self.waiting.remove(ticket)
             self.got(slot)
         self.settle()
@@ -246,8 +249,11 @@ class PoolStateMachine(RuleBasedStateMachine):
         if not hasattr(self, "state") or self.closed:
             return
         free = [slot for slot in self.state.slots.values() if slot.phase is Phase.IDLE]
-        if self.waiting and free and not self.has_image and self.commit_ticket is None:
-            assert self.called, "a read waits beside an idle replica, and nobody has been told"
+        if self.waiting:
+            first = self.waiting[0]
+            assert self.called == ([] if first.direct else [first]), "who has waited longest watches, and nobody else"
+            if first.direct and self.commit_ticket is None:
+                assert not free, "a task waits beside an idle replica"
         if self.write_waiting:
             assert self.writer is not None
         if self.share_waiting:

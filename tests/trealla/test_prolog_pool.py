@@ -13,6 +13,15 @@ from typing import Any
 import hypothesis.strategies as st
 import pytest
 from hypothesis import HealthCheck, given, settings
+
+from replicate.errors import (
+    CacheError,
+    ChecksumError,
+    GuestTimeoutError,
+    NestedTransactionError,
+    PoolClosedError,
+    ReplicateError,
+)
 from replicate_trealla import (
     Atom,
     Compound,
@@ -24,15 +33,6 @@ from replicate_trealla import (
     TermError,
     Variable,
     fetch,
-)
-
-from replicate.errors import (
-    CacheError,
-    ChecksumError,
-    GuestTimeoutError,
-    NestedTransactionError,
-    PoolClosedError,
-    ReplicateError,
 )
 
 
@@ -60,7 +60,9 @@ def test_a_write_is_seen_by_the_next_reads(pool: PrologPool) -> None:
     assert pool.query_once("double(21, X)") == {"X": 42}
 
 
-@pytest.mark.parametrize("goal", ["assertz(edge(x, y)), fail", "assertz(edge(x, y)), throw(no)", "assertz(edge(x, y)), nope"])
+@pytest.mark.parametrize(
+    "goal", ["assertz(edge(x, y)), fail", "assertz(edge(x, y)), throw(no)", "assertz(edge(x, y)), nope"]
+)
 def test_a_write_that_fails_or_throws_changes_nothing(pool: PrologPool, goal: str) -> None:
     version = pool.version
     if goal.endswith("fail"):
@@ -180,7 +182,7 @@ def _same(one: Any, other: Any) -> None:
 
 
 def test_numbers_keep_their_kind(pool: PrologPool) -> None:
-    answer = pool.query_once("A is 2 ** 100, B is 1.0, C is 1 rdiv 3, D = \"text\", E = [x, 1, []], F = Y")
+    answer = pool.query_once('A is 2 ** 100, B is 1.0, C is 1 rdiv 3, D = "text", E = [x, 1, []], F = Y')
     assert answer is not None
     assert (answer["A"], answer["B"], answer["C"], answer["D"]) == (2**100, 1.0, Fraction(1, 3), "text")
     assert isinstance(answer["B"], float)
@@ -223,7 +225,9 @@ def test_endless_answers_can_be_taken_one_by_one(pool: PrologPool) -> None:
 
 
 def test_a_memory_limit_never_looks_like_no_answer(wasm: Path) -> None:
-    with PrologPool(wasm=wasm, replicas=1, max_memory=48 << 20, program="big(0, []) :- !. big(N, [N|T]) :- M is N-1, big(M, T).") as pool:
+    with PrologPool(
+        wasm=wasm, replicas=1, max_memory=48 << 20, program="big(0, []) :- !. big(N, [N|T]) :- M is N-1, big(M, T)."
+    ) as pool:
         with pytest.raises(ReplicateError):
             pool.query_once("big(100000000, L)", timeout=60)
         assert pool.query_once("big(3, L)") == {"L": [3, 2, 1]}

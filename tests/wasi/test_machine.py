@@ -153,6 +153,8 @@ class Machine(RuleBasedStateMachine):
         )
         if worked:
             self._keep(opened)
+            for file in self.guest.local["wasi"].values():
+                self._keep(os.dup(file.fd))  # a file's number isn't given to another file while the file is open
             folder = stat.S_ISDIR(os.fstat(opened).st_mode)
             assert fd == min(set(range(3, 100)) - set(self.model.table))
             self.model.table[fd] = Open(

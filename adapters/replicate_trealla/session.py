@@ -1,0 +1,303 @@
+"""One guest handle's talk with its interpreter: requests, messages, and the calls the guest makes in between.
+
+A query costs one guest call, ``pl_redo`` of the query that serves all others (see ``driver.pl``), one call back for each
+answer and one for the end. The request is written into a string of the driver's, whose address, like all guest pointers
+the host keeps, lies in ``guest.state`` and is replicated with the guest: a stale one would give empty answers without an
+error.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Generator
+from typing import TYPE_CHECKING, TypeAlias
+
+import attrs
+
+from replicate.errors import AdapterError
+from replicate_trealla import output
+from replicate_trealla.answers import is_answer
+from replicate_trealla.errors import InterpreterError
+
+if TYPE_CHECKING:
+    from replicate.handles import Guest
+
+__all__ = ["KEY", "MASK", "REQUEST_BYTES", "Message", "Pointers", "Session", "Status", "forget_session", "session_of"]
+
+KEY = "trealla"
+"""Where a session lies in ``guest.local``, and its pointers in ``guest.state``."""
+MASK = 0xFFFFFFFF
+REQUEST_BYTES = 4096
+
+Message: TypeAlias = "tuple[bytes, bytes, bytes]"
+"""What the driver sent, as JSON, and the standard output and error since the message before."""
+_END = b"[0]"
+
+
+class Status(enum.IntEnum):
+    """Say what ``$host_call/2`` does: throw a ``system_error``, succeed, or fail."""
+
+    ERROR = 0
+    TRUE = 1
+    FALSE = 2
+
+
+def session_of(guest: Guest) -> Session:
+    """Give the session on a guest handle, making one for a handle that's new."""
+    session: Session | None = guest.local.get(KEY)
+    if session is not None and session.guest is guest:
+        if session.broken:
+            raise InterpreterError("this interpreter has ended: open a new one, or a new transaction of the pool")
+    else:
+        try:
+            fields = guest.state[KEY]
+        except KeyError:
+            raise AdapterError(
+                "there's no started Trealla behind this guest handle: open it with TreallaAdapter"
+            ) from None
+        session = guest.local[KEY] = Session(guest, Pointers(*fields))
+        if session.pointers.streaming:
+            session.restart()  # an earlier transaction has left a stream behind
+    return session
+
+
+def forget_session(guest: Guest) -> None:
+    """Forget what is known of a guest handle whose guest was restored."""
+    guest.local.pop(KEY, None)
+
+
+@attrs.frozen
+class Pointers:
+    """Be what the host knows of the guest's memory; kept in ``guest.state`` as a tuple."""
+
+    interpreter: int
+    scratch: int
+    request: int
+    server: int
+    """The query that serves."""
+    streaming: bool
+    """The server is in the middle of a stream, waiting to be told whether to go on."""
+
+
+class _Mode(enum.Enum):
+    ALL = enum.auto()
+    STREAM = enum.auto()
+
+
+class Session:
+    """Send requests to the interpreter behind one guest handle, and take its messages.
+
+    Hazard: like the handle, it's for one thread at a time, and dies with the transaction.
+    """
+
+    __slots__ = (
+        "_flags_changed",
+        "_limit",
+        "_lost",
+        "_messages",
+        "_mode",
+        "_output",
+        "_settled",
+        "_text",
+        "broken",
+        "guest",
+        "memory",
+        "pointers",
+    )
+
+    def __init__(self, guest: Guest, pointers: Pointers) -> None:
+        self.guest = guest
+        self.memory = guest.memory
+        self.pointers = pointers
+        self.broken = False
+        """A call ended half-way, so the guest can't be used until it's restored."""
+        self._output = output.Output()
+        self._messages: list[Message] = []
+        self._mode = _Mode.ALL
+        self._limit: int | None = None
+        self._settled = False
+        self._lost = False
+        self._flags_changed = False
+        self._text: bytes | None = None
+
+    def begin(self, goal: str) -> None:
+        """Start the serving query, and all this is about, with a goal that loads the driver and goes on to serve."""
+        text = goal.encode() + b"\0"
+        at = self.guest.call("canonical_abi_realloc", 0, 0, 1, len(text)) & MASK
+        self.memory.write(at, text)
+        server = self._open_server(at)
+        self.guest.call("canonical_abi_free", at, len(text), 1)
+        if not self.pointers.request:
+            raise AdapterError(
+                "this Trealla couldn't load the adapter's driver: its version isn't known to work (0.23, 0.33)"
+            )
+        self._keep(attrs.evolve(self.pointers, server=server))
+
+    # -- requests ------------------------------------------------------------------------------------------------------
+
+    def collect(self, request: bytes, limit: int | None) -> list[Message]:
+        """Run a request to its end, or until it has given `limit` answers, in one go; with 0, don't run it.
+
+        Raises `InterpreterError` when the interpreter ended instead of saying how it went.
+        """
+        if limit == 0:
+            return []
+        server, spare = self._free_server()
+        self._write(request)
+        self._limit = limit
+        self._drive(server, _Mode.ALL)
+        if spare:
+            self.guest.call("pl_done", server)
+        messages, self._messages = self._messages, []
+        return messages
+
+    def stream(self, request: bytes) -> Generator[Message, None, None]:
+        """Run a request answer by answer, the interpreter standing still between them.
+
+        Other requests may come in between. Closing the iterator early stops the query and frees what it holds.
+        """
+        server, spare = self._free_server()
+        if not spare:
+            self._keep(attrs.evolve(self.pointers, streaming=True))
+        self._write(request)
+        going_on = True
+        try:
+            while going_on:
+                self._drive(server, _Mode.STREAM)
+                message = self._messages.pop()
+                going_on = is_answer(message[0])
+                yield message
+        finally:
+            if self.guest.is_alive and not self.broken:
+                if spare:
+                    self.guest.call("pl_done", server)
+                elif going_on or self._flags_changed:
+                    self.restart()
+                else:
+                    self._keep(attrs.evolve(self.pointers, streaming=False))
+
+    def load(self, program: bytes) -> Message:
+        """Load a program; give the end, or what was thrown."""
+        server, spare = self._free_server()
+        self._text = program
+        self.memory.write(self.pointers.request, b"'$replicate'(load).\0")
+        self._limit = None
+        self._drive(server, _Mode.ALL)
+        message = self._messages.pop()
+        if spare:
+            self.guest.call("pl_done", server)
+            self._flags_changed = True
+        elif message[0] == _END:
+            self.restart()
+        return message
+
+    def restart(self) -> None:
+        """Start the serving query anew: to stop a stream, or because it has taken flags over that a program has changed."""
+        self.guest.call("pl_done", self.pointers.server)
+        self._keep(attrs.evolve(self.pointers, server=self._open_server(), streaming=False))
+        self._flags_changed = False
+
+    # -- how -----------------------------------------------------------------------------------------------------------
+
+    def _keep(self, pointers: Pointers) -> None:
+        self.pointers = pointers
+        self.guest.state[KEY] = attrs.astuple(pointers)
+
+    def _write(self, request: bytes) -> None:
+        request += b"\n.\0"
+        if len(request) > REQUEST_BYTES:
+            self._text = request[:-1]
+            request = b"'$replicate'(text).\0"
+        self.memory.write(self.pointers.request, request)
+
+    def _free_server(self) -> tuple[int, bool]:
+        """Give a query that can serve, and whether it's one for this purpose only."""
+        return (self._open_server(), True) if self.pointers.streaming else (self.pointers.server, False)
+
+    def _open_server(self, goal: int | None = None) -> int:
+        scratch = self.pointers.scratch
+        self.memory.pack("<I", scratch, 0)
+        self.guest.call("pl_query", self.pointers.interpreter, goal or scratch + 8, scratch, 0)
+        server: int = self.memory.unpack("<I", scratch)[0]
+        if not server:
+            raise InterpreterError("the interpreter couldn't start another query: it's probably out of memory")
+        return server
+
+    def _drive(self, server: int, mode: _Mode) -> None:
+        """Resume a server until it has settled what it was asked."""
+        self._messages.clear()
+        self._mode = mode
+        self._settled = False
+        previous, output.current.output = output.current.output, self._output
+        try:
+            while True:
+                alive = self.guest.call("pl_redo", server)
+                if self._settled:
+                    if self._lost:
+                        raise self._ended()
+                    return
+                # It may have stood still by itself: sleep/1, yield/0.
+                if not alive or not self.guest.call("pl_did_yield", server):
+                    raise self._ended()
+        except BaseException:
+            self.broken = True
+            raise
+        finally:
+            output.current.output = previous
+            self._text = None
+
+    def _ended(self) -> InterpreterError:
+        out, err = self._output.take()
+        said = (out + err).decode("utf-8", "replace").strip()
+        if self._lost or "memory" in said:
+            return InterpreterError(f"the interpreter ran out of memory{': ' if said else ''}{said:.200}")
+        return InterpreterError(
+            "the goal ended the interpreter (halt/0?) or left it without memory, so there's no answer"
+            + (f"; it wrote {said:.200!r}" if said else "")
+        )
+
+    # -- calls from the guest ------------------------------------------------------------------------------------------
+
+    def answer_call(self, message: int, size: int, reply: int, reply_size: int) -> int:
+        """Answer ``$host_call/2``. What it raises would end the guest's call half-way, so it only takes things down."""
+        if not self.pointers.request and size == REQUEST_BYTES:
+            self.pointers = attrs.evolve(self.pointers, request=message)
+            return Status.FALSE
+        data = self.memory.read(message, size)
+        if data[:1] == b"[":
+            if b"[8," in data and data[1:2] == b"1":
+                self._text = b"constraints"
+                return self._send_text(reply, reply_size)
+            go_on = self._take(data)
+        elif data == b"text":
+            return self._send_text(reply, reply_size)
+        elif data == b"lost":
+            self._settled = self._lost = True
+            return Status.FALSE
+        else:
+            return Status.ERROR
+        return self._succeed(reply_size) if go_on else Status.FALSE
+
+    def _take(self, data: bytes) -> bool:
+        collected = self._output
+        out, err = collected.take() if collected.out or collected.err else (b"", b"")
+        self._messages.append((data, out, err))
+        if is_answer(data) and self._mode is _Mode.ALL and (self._limit is None or len(self._messages) < self._limit):
+            return True
+        self._settled = True
+        return False
+
+    def _succeed(self, reply_size: int) -> int:
+        # The guest takes the reply's length even where there's none.
+        self.memory.pack("<I", reply_size, 0)
+        return Status.TRUE
+
+    def _send_text(self, reply: int, reply_size: int) -> int:
+        text, self._text = self._text, None
+        if text is None:
+            return Status.ERROR
+        at = self.guest.call("canonical_abi_realloc", 0, 0, 1, len(text)) & MASK
+        self.memory.write(at, text)
+        self.memory.pack("<I", reply, at)
+        self.memory.pack("<I", reply_size, len(text))
+        return Status.TRUE

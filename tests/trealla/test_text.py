@@ -1,0 +1,95 @@
+"""Where clauses and goals end, seen from outside."""
+
+from __future__ import annotations
+
+import pytest
+
+from replicate_trealla import PrologSyntaxError
+from replicate_trealla.text import check_goal, end_of_file, ends_open, line_of
+
+ONE_GOAL = [
+    "foo(X)",
+    "foo(X).",
+    "foo(X). % and that's it",
+    "foo(X).\n/* really. yes. */\n",
+    "X = 'a. b', Y = \"c. d\", Z = `e. f`",
+    "X = 'it''s. so'",
+    r"X = 'a\'. b'",
+    "X = 0'. , Y = 0'a",
+    "X = 0'', Y = 0'\\x41\\. ",
+    "X = 1.5",
+    "X = a.b",
+    "X =.. Y",
+    "% foo. bar\nX = 1",
+    "/* foo. bar */ X = 1",
+    "X = [].",
+]
+MORE_THAN_ONE = [
+    "foo. bar",
+    "foo. bar.",
+    "foo.\nbar",
+    "X = 'a'. Y = 1",
+    "foo. .",
+    "foo.% bar\nbaz",
+    "X = \"a\". 'b. c'",
+]
+
+
+@pytest.mark.parametrize("goal", ONE_GOAL)
+def test_one_goal_is_taken(goal: str) -> None:
+    check_goal(goal)
+
+
+@pytest.mark.parametrize("goal", MORE_THAN_ONE)
+def test_text_after_a_goal_is_refused(goal: str) -> None:
+    with pytest.raises(PrologSyntaxError, match="final period"):
+        check_goal(goal)
+
+
+def test_a_zero_byte_in_a_goal_is_refused() -> None:
+    with pytest.raises(PrologSyntaxError, match="zero byte"):
+        check_goal("X = 'a\0b'")
+
+
+@pytest.mark.parametrize(
+    ("text", "rest"),
+    [
+        ("a. end_of_file. b((", "end_of_file. b(("),
+        ("a.\nend_of_file.", "end_of_file."),
+        ("a. b.", ""),
+        ("a(end_of_file). b.", ""),
+        ("a. % end_of_file.\nb.", ""),
+        ("a. 'end_of_file. '. b.", ""),
+        ("end_of_file(x). b.", ""),
+    ],
+)
+def test_a_program_ends_at_its_end_of_file(text: str, rest: str) -> None:
+    assert text[end_of_file(text) :] == rest
+
+
+@pytest.mark.parametrize("text", ["", "a.", "a. ", "a. % b", "a.\n/* b */", "a('b. ').", "% only this", "a.\n%b"])
+def test_a_program_that_ends_is_seen_to(text: str) -> None:
+    assert ends_open(text) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "clause"),
+    [
+        ("a. b", "b"),
+        ("a. b(c", "b(c"),
+        ("a.\nb('c. d.", "b('c. d."),
+        ('a. "b.', '"b.'),
+        ("a. /* b. c.", "/* b. c."),
+        ("a.b", "a.b"),
+        ("a :- b,\n c", "a :- b,\n c"),
+    ],
+)
+def test_a_clause_that_does_not_end_is_found(text: str, clause: str) -> None:
+    start = ends_open(text)
+
+    assert start is not None
+    assert text[start:] == clause
+
+
+def test_lines_count_from_one() -> None:
+    assert [line_of("a\nb\nc", position) for position in (0, 1, 2, 4)] == [1, 1, 2, 3]
