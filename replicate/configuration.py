@@ -11,12 +11,12 @@ from typing import Any
 import attrs
 
 from replicate.adapter import Adapter, ResetRule
-from replicate.errors import PoolError
+from replicate.errors import Finding, PoolError
 from replicate.handles import Guest
 from replicate.imports import Imports
 from replicate.interfaces import Engine, Instance, Module
 from replicate.limits import NO_LIMITS, ResourceLimits
-from replicate.linking import Linkage
+from replicate.linking import Linkage, LinkedFunction
 from replicate.memory_modes import MemoryMode
 from replicate.registry import load_engine
 from replicate.wasi import Wasi
@@ -53,6 +53,16 @@ class Configuration:
             return False
         kind = type(self.adapter)
         return kind.moved is not Adapter.moved or kind.reseed is not Adapter.reseed
+
+    @property
+    def checks(self) -> tuple[Callable[[Mapping[str, Any]], tuple[Finding, ...]], ...]:
+        """Give what the host functions ask to be checked before a commit, by an attribute ``check_replicable``.
+
+        That's how WASI refuses descriptors that no replica could open, however its functions came in.
+        """
+        functions = (linked.fn for linked in self.linkage.imports if isinstance(linked, LinkedFunction))
+        found = (getattr(function, "check_replicable", None) for function in functions)
+        return tuple({check for check in found if check is not None})
 
     def create(self) -> Instance:
         """Make an instance, not started."""

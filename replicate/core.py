@@ -85,6 +85,7 @@ class PoolCore:
         self.config = config
         self.name = config.name
         self.engine = config.engine
+        self.checks = config.checks
         self.pid = os.getpid()
         self.lock = threading.Lock()
         self.keeping = threading.Lock()
@@ -324,8 +325,7 @@ class PoolCore:
             if limit is not None:
                 limit.check()
             self.leader.limit = None
-            wasi = self.config.wasi
-            findings = wasi.check_replicable(self.leader.state) if wasi is not None else ()
+            findings = [finding for check in self.checks for finding in check(self.leader.state)]
             if findings:
                 raise NotReplicableError(findings, what="this state can't be carried to a replica")
             small = self.image.prepare(self.leader)

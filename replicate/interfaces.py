@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import attrs
 
 from replicate.binary import GlobalType, ModuleInfo, Prepared, StatePlan, TableSlot
-from replicate.errors import ArgumentTypeError, NotReplicableError, UnsupportedError
+from replicate.errors import ArgumentTypeError, NotReplicableError, TableAccessError, UnsupportedError
 from replicate.handles import Global, Guest, Memory, Table
 from replicate.limits import NO_LIMITS, Limit, ResourceLimits
 from replicate.linking import Linkage, link
@@ -342,13 +342,21 @@ class Instance(abc.ABC):
 
     def set_table_value(self, index: int, position: int, value: Any) -> None:
         """Set a table element from a Python value, and remember that the host changed this table."""
-        self.written_tables.add(index)
+        self._note_table_write(index)
         self.table_set(index, position, value)
 
     def grow_table(self, index: int, elements: int) -> int:
         """Grow a table by nulls, and remember that the host changed it; give its old size."""
-        self.written_tables.add(index)
+        self._note_table_write(index)
         return self.table_grow(index, elements)
+
+    def _note_table_write(self, index: int) -> None:
+        if any(slot.index == index and not slot.is_state for slot in self.plan.tables):
+            raise TableAccessError(
+                f"table {index} is hidden and the module's code never changes it: it's no part of the state that is carried, "
+                "so the change would be lost. Export the table to change it from outside"
+            )
+        self.written_tables.add(index)
 
     def table_can_change(self, slot: TableSlot) -> bool:
         """Tell whether a table may differ from what the module makes of it: by its own code, or by the host."""

@@ -9,7 +9,7 @@ import pytest
 from drivers import DRIVERS, AsyncDriver, _Loop
 
 from replicate import Pool
-from replicate.errors import PoolError
+from replicate.errors import Finding, NotReplicableError, PoolError
 
 SCRATCH = """(module (memory (export "memory") 1) (memory $scratch (export "scratch") 1 10) (data (memory $scratch) (i32.const 0) "abcd")
   (func (export "poke") (param i32) (i32.store (i32.const 0) (local.get 0)))
@@ -105,3 +105,19 @@ def test_replicas_are_made_on_demand_and_given_up_when_unused() -> None:
 def test_the_least_number_of_replicas_is_checked(least: Any) -> None:
     with pytest.raises(PoolError, match="min_replicas"):
         Pool.open(SCRATCH, replicas=8, min_replicas=least)
+
+
+def test_host_functions_can_have_the_state_checked_before_a_commit() -> None:
+    def note() -> None:
+        """Do nothing."""
+
+    def check(state: Any) -> tuple[Finding, ...]:
+        return (Finding("the number", "it is odd"),) if state.get("number", 0) % 2 else ()
+
+    note.check_replicable = check  # type: ignore[attr-defined]
+    wat = '(module (import "h" "note" (func)) (func (export "f") (result i32) i32.const 1))'
+    with Pool.open(wat, imports={"h": {"note": note}}, replicas=1) as pool:
+        pool.write(lambda guest: guest.state.update(number=2))
+        with pytest.raises(NotReplicableError, match="it is odd"):
+            pool.write(lambda guest: guest.state.update(number=3))
+        assert pool.read(lambda guest: guest.state["number"]) == 2
