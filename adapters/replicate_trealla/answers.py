@@ -14,6 +14,7 @@ from replicate_trealla.terms import Atom, Compound, Opaque, Term, Variable, to_p
 __all__ = ["Answer", "ball_of", "decode_answer", "is_answer", "raise_ball", "shown"]
 
 _DIGITS = 4000
+_read_json = json.JSONDecoder().raw_decode
 _STREAM = re.compile(rb""" "(?:[^"\\]|\\.)*" | '[^']*'\(\d+\) """, re.VERBOSE)
 _INDICATOR = re.compile(r"'/'\(([a-z]\w*|'[^']*'),(\d+)\)")
 
@@ -24,17 +25,11 @@ class Answer(dict[str, Term]):
     It's false where it's empty, as dicts are: compare with None to tell an answer without variables from none.
     """
 
-    __slots__ = ("residual", "stderr", "stdout")
-
-    def __init__(
-        self, values: dict[str, Term], *, stdout: str = "", stderr: str = "", residual: tuple[Term, ...] = ()
-    ) -> None:
-        super().__init__(values)
-        self.stdout = stdout
-        """What the goal wrote to its standard output on the way to this answer."""
-        self.stderr = stderr
-        self.residual = residual
-        """The goals that still constrain the answer's variables, as of ``dif/2`` or ``freeze/2``."""
+    stdout: str = ""
+    """What the goal wrote to its standard output on the way to this answer."""
+    stderr: str = ""
+    residual: tuple[Term, ...] = ()
+    """The goals that still constrain the answer's variables, as of ``dif/2`` or ``freeze/2``."""
 
 
 def is_answer(data: bytes) -> bool:
@@ -53,7 +48,9 @@ def decode_answer(data: bytes, out: bytes, err: bytes) -> Answer:
         if known:
             reader = _Reader(tokens, known)
             names, values, residual = _read_answer(reader, tokens)
-    answer = Answer(dict(zip(names, values, strict=True)), residual=residual)
+    answer = Answer(zip(names, values, strict=True))
+    if residual:
+        answer.residual = residual
     if out or err:
         answer.stdout, answer.stderr = out.decode("utf-8", "replace"), err.decode("utf-8", "replace")
     return answer
@@ -143,7 +140,7 @@ def _name(token: Any) -> str:
 
 def _load(data: bytes) -> list[Any]:
     try:
-        tokens: list[Any] = json.loads(data)
+        tokens: list[Any] = _read_json(data.decode())[0]
     except ValueError:
         # Python refuses to read very large ints at once, and 0.33 takes what was a stream for an integer once it's closed.
         try:

@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Generator
-from typing import TYPE_CHECKING, TypeAlias
-
-import attrs
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from replicate.errors import AdapterError
 from replicate_trealla import output
@@ -55,7 +53,7 @@ def session_of(guest: Guest) -> Session:
             raise AdapterError(
                 "there's no started Trealla behind this guest handle: open it with TreallaAdapter"
             ) from None
-        session = guest.local[KEY] = Session(guest, Pointers(*fields))
+        session = guest.local[KEY] = Session(guest, Pointers._make(fields))
         if session.pointers.streaming:
             session.restart()  # an earlier transaction has left a stream behind
     return session
@@ -66,9 +64,8 @@ def forget_session(guest: Guest) -> None:
     guest.local.pop(KEY, None)
 
 
-@attrs.frozen
-class Pointers:
-    """Be what the host knows of the guest's memory; kept in ``guest.state`` as a tuple."""
+class Pointers(NamedTuple):
+    """Be what the host knows of the guest's memory; kept in ``guest.state`` as a plain tuple."""
 
     interpreter: int
     scratch: int
@@ -131,7 +128,7 @@ class Session:
             raise AdapterError(
                 "this Trealla couldn't load the adapter's driver: its version isn't known to work (0.23, 0.33)"
             )
-        self._keep(attrs.evolve(self.pointers, server=server))
+        self._keep(self.pointers._replace(server=server))
 
     # -- requests ------------------------------------------------------------------------------------------------------
 
@@ -158,7 +155,7 @@ class Session:
         """
         server, spare = self._free_server()
         if not spare:
-            self._keep(attrs.evolve(self.pointers, streaming=True))
+            self._keep(self.pointers._replace(streaming=True))
         self._write(request)
         going_on = True
         try:
@@ -174,7 +171,7 @@ class Session:
                 elif going_on or self._flags_changed:
                     self.restart()
                 else:
-                    self._keep(attrs.evolve(self.pointers, streaming=False))
+                    self._keep(self.pointers._replace(streaming=False))
 
     def load(self, program: bytes) -> Message:
         """Load a program; give the end, or what was thrown."""
@@ -194,14 +191,14 @@ class Session:
     def restart(self) -> None:
         """Start the serving query anew: to stop a stream, or because it has taken flags over that a program has changed."""
         self.guest.call("pl_done", self.pointers.server)
-        self._keep(attrs.evolve(self.pointers, server=self._open_server(), streaming=False))
+        self._keep(self.pointers._replace(server=self._open_server(), streaming=False))
         self._flags_changed = False
 
     # -- how -----------------------------------------------------------------------------------------------------------
 
     def _keep(self, pointers: Pointers) -> None:
         self.pointers = pointers
-        self.guest.state[KEY] = attrs.astuple(pointers)
+        self.guest.state[KEY] = tuple(pointers)
 
     def _write(self, request: bytes) -> None:
         request += b"\n.\0"
@@ -261,7 +258,7 @@ class Session:
     def answer_call(self, message: int, size: int, reply: int, reply_size: int) -> int:
         """Answer ``$host_call/2``. What it raises would end the guest's call half-way, so it only takes things down."""
         if not self.pointers.request and size == REQUEST_BYTES:
-            self.pointers = attrs.evolve(self.pointers, request=message)
+            self.pointers = self.pointers._replace(request=message)
             return Status.FALSE
         data = self.memory.read(message, size)
         if data[:1] == b"[":
