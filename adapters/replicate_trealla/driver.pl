@@ -87,9 +87,7 @@ answer(Names, Pairs) :-
     report([1|Pairs], Reply),
     (   Reply = [_|_]
     ->  residual(Names, Shown, Goals),
-        tokens(Goals, 0, Tokens, More),
-        pairs(Shown, More),
-        report([3|Tokens])
+        ( tokens(Goals, 0, Tokens, More), pairs(Shown, More) -> report([3|Tokens]) ; too_deep, fail )
     ;   true
     ).
 

@@ -59,6 +59,8 @@ class Interpreter:
         All answers are computed at once, which is the fastest, and needs a `limit` where there may be endless ones. With
         `stream`, each is computed when it's asked for; close the iterator (or let it go) to stop early.
 
+        Hazard: times that Trealla counts from the start of a query, as in ``statistics/2``, count from an earlier moment.
+
         Raises `PrologError` for what the goal throws, `PrologSyntaxError` (one of its kinds) for text that isn't a goal,
         `InterpreterError` when the interpreter ended, and `TermError` for a binding that isn't a term. A goal that
         throws after some answers raises when these would be next.

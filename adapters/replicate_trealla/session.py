@@ -157,18 +157,17 @@ class Session:
         if not spare:
             self._keep(self.pointers._replace(streaming=True))
         self._write(request)
-        going_on = True
+        message: Message = (b"", b"", b"")
         try:
-            while going_on:
+            while not message[0] or is_answer(message[0]):
                 self._drive(server, _Mode.STREAM)
                 message = self._messages.pop()
-                going_on = is_answer(message[0])
                 yield message
         finally:
             if self.guest.is_alive and not self.broken:
                 if spare:
                     self.guest.call("pl_done", server)
-                elif going_on or self._flags_changed:
+                elif message[0] != _END or self._flags_changed:
                     self.restart()
                 else:
                     self._keep(self.pointers._replace(streaming=False))
