@@ -11,11 +11,12 @@ from __future__ import annotations
 from replicate.testing import _extra as _extra
 from replicate.testing.carriers import Carrier, carrier_names
 from replicate.testing.engine_tests import EngineTests
+from replicate.testing.features import Feature, features_of
 from replicate.testing.machine import SnapshotMachine
 from replicate.testing.oracle import Divergence, DivergenceError, Oracle
 from replicate.testing.pool_tests import PoolTests
 from replicate.testing.random_calls import Call, callable_exports, calls, values
-from replicate.testing.random_modules import Feature, GeneratedModule, features_of, generate, modules
+from replicate.testing.random_modules import GeneratedModule, generate, modules
 from replicate.testing.random_runs import assert_engine_replicates
 from replicate.testing.replicable import assert_replicable
 from replicate.testing.subject import Subject, default_imports

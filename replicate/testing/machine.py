@@ -13,10 +13,12 @@ from replicate.imports import Imports
 from replicate.interfaces import Engine, Instance, Module
 from replicate.registry import load_engine
 from replicate.snapshot import Snapshot
+from replicate.testing.features import features_of
+from replicate.testing.host_writes import HostWrite, host_writes
 from replicate.testing.observation import DAMAGES, Damage, damage, observe
 from replicate.testing.outcomes import HostLog, perform
 from replicate.testing.random_calls import Call, callable_exports, calls
-from replicate.testing.random_modules import features_of, modules
+from replicate.testing.random_modules import modules
 from replicate.testing.subject import Subject
 
 __all__ = ["SnapshotMachine"]
@@ -28,6 +30,8 @@ _WAYS = st.sampled_from([*DAMAGES, "fresh", "other", "rebuilt", "here"])
 
 class SnapshotMachine(RuleBasedStateMachine):
     """Call, take snapshots, go back to any of them, move between instances; each call does what it does alone.
+
+    The host writes to memories, globals, tables and `state` in between, as users may.
 
     The model is a lone instance that is never restored: what an instance restored to an earlier snapshot should do is found out
     by starting afresh and repeating the calls that had led there. ::
@@ -50,8 +54,8 @@ class SnapshotMachine(RuleBasedStateMachine):
         self.instance: Instance | None = None
         self.model: Instance | None = None
         self.others: list[Instance] = []
-        self.taken: list[tuple[Snapshot, bytes, tuple[Call, ...]]] = []
-        self.history: tuple[Call, ...] = ()
+        self.taken: list[tuple[Snapshot, bytes, tuple[Call | HostWrite, ...]]] = []
+        self.history: tuple[Call | HostWrite, ...] = ()
         self.log = HostLog()
 
     def imports(self) -> Imports:
@@ -70,6 +74,7 @@ class SnapshotMachine(RuleBasedStateMachine):
         info = self.subject.module.info
         names = [name for name in callable_exports(info) if name not in self.skip]
         self.some_calls: st.SearchStrategy[list[Call]] = calls(info, names=names, min_calls=1, max_calls=4)
+        self.some_writes = host_writes(references=self.subject.module.engine.traits.reference_values)
         self.instance = self.subject.start(self.log)
         self.model = self.subject.start(self.log)
 
@@ -82,6 +87,15 @@ class SnapshotMachine(RuleBasedStateMachine):
             expected, outcome = perform(self.model, call, self.log), perform(self.instance, call, self.log)
             assert expected == outcome, call
             self.history = (*self.history, call)
+
+    @rule(data=st.data())
+    def write_from_outside(self, data: st.DataObject) -> None:
+        """Change memory, globals, tables and host-side state through handles, on the guest and on the model."""
+        assert self.instance is not None
+        assert self.model is not None
+        write = data.draw(self.some_writes, label="write")
+        assert write.apply(self.model) == write.apply(self.instance), write
+        self.history = (*self.history, write)
 
     @rule(how=_WAYS)
     def carry(self, how: Damage | str) -> None:
@@ -156,11 +170,14 @@ class SnapshotMachine(RuleBasedStateMachine):
             if instance is not None:
                 instance.close()
 
-    def _repeat(self, history: Sequence[Call]) -> None:
+    def _repeat(self, history: Sequence[Call | HostWrite]) -> None:
         """Make the model from scratch: what the guest is at that point if nothing was ever restored."""
         assert self.model is not None
         self.model.close()
         self.model = self.subject.start(self.log)
-        for call in history:
-            perform(self.model, call, self.log)
+        for step in history:
+            if isinstance(step, HostWrite):
+                step.apply(self.model)
+            else:
+                perform(self.model, step, self.log)
         self.history = tuple(history)

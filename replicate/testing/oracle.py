@@ -22,6 +22,7 @@ from replicate.testing.subject import Subject
 __all__ = ["Divergence", "DivergenceError", "Oracle"]
 
 _SHOWN_CALLS = 60
+_REFUSALS = (NotReplicableError, StateError)
 
 
 @attrs.frozen
@@ -170,7 +171,13 @@ class _Run:
                 self.oracle.stopped |= {call.name} if expected.kind == "stopped" else set()
                 return None
             for carrier in self.carriers:
-                for where, outcome in carrier.call(call):
+                try:
+                    outcomes = carrier.call(call)
+                except _REFUSALS as error:
+                    return self.divergence(carrier, f"the state can't be carried: {error}")
+                except Exception as error:
+                    return self.divergence(carrier, f"the call was lost: {_spelled(error)}")
+                for where, outcome in outcomes:
                     if outcome.is_engine_limit:
                         return None
                     if outcome != expected:
@@ -182,7 +189,7 @@ class _Run:
         past = self.calls[: self.done]
         try:
             expected, alone = self.lone.carry(past), self.lone.observe()
-        except (NotReplicableError, StateError) as error:
+        except _REFUSALS as error:
             return self.divergence(self.lone, f"the state can't be carried: {error}")
         for carrier in self.carriers:
             try:

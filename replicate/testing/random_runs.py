@@ -12,9 +12,10 @@ from replicate.errors import ReplicateError
 from replicate.interfaces import Engine
 from replicate.registry import load_engine
 from replicate.testing.carriers import Carrier
+from replicate.testing.features import Feature, features_of
 from replicate.testing.oracle import Divergence, DivergenceError, Oracle
 from replicate.testing.random_calls import Call, generate_calls
-from replicate.testing.random_modules import Feature, GeneratedModule, features_of, generate
+from replicate.testing.random_modules import GeneratedModule, generate
 from replicate.testing.subject import Subject
 
 __all__ = ["assert_engine_replicates"]
@@ -29,11 +30,14 @@ class _Trial:
     carriers: Sequence[str | type[Carrier]] | None
     carrier_engine: str | None
     every: int
+    only: str | None = None
 
     def diverges(self, module: GeneratedModule, script: Sequence[Call]) -> Divergence | None:
         subject = Subject.of(module.wasm, imports=module.imports, engine=self.engine)
         known = subject.function_types()
         oracle = Oracle.of(subject, carriers=self.carriers, carrier_engine=self.carrier_engine, every=self.every)
+        if self.only is not None:
+            oracle = oracle.only(self.only)
         fitting = [call for call in script if call.name in known and len(call.args) == len(known[call.name].params)]
         return oracle.find_divergence(fitting)
 
@@ -48,7 +52,7 @@ def assert_engine_replicates(
     carriers: Sequence[str | type[Carrier]] | None = None,
     carrier_engine: str | None = None,
     shrink_seconds: float = 60.0,
-    on_example: Callable[[], None] | None = None,
+    on_example: Callable[[], object] | None = None,
 ) -> None:
     """Check that an engine carries random modules bit for bit: `calls` calls, a snapshot, and as many calls again.
 
@@ -96,7 +100,7 @@ def _shrink(
     trial: _Trial, divergence: Divergence, module: GeneratedModule, until: float
 ) -> tuple[Divergence, GeneratedModule]:
     """Leave out calls, carriers and choices as long as something still diverges and time is left."""
-    trial = attrs.evolve(trial, carriers=[divergence.carrier])
+    trial = attrs.evolve(trial, only=divergence.carrier)
     script = list(divergence.calls)
 
     def attempt(choices: Sequence[int], calls: Sequence[Call]) -> bool:

@@ -43,9 +43,9 @@ def assert_replicable(
     max_examples: int = 100,
     max_calls: int = 20,
     timeout: float | None = 5.0,
-    max_memory: int | None = 1 << 24,
+    max_growth: int | None = 1 << 20,
     seed: int | None = None,
-    on_example: Callable[[], None] | None = None,
+    on_example: Callable[[], object] | None = None,
 ) -> None:
     """Check that a module's state is carried bit for bit, whatever it's asked to do.
 
@@ -63,16 +63,17 @@ def assert_replicable(
     made for, but those in `skip`: name exports there that never return, or that are meant to fail.
 
     `imports` are what the module is given; what is missing gets stand-ins (see `default_imports`): seeded WASI, functions
-    that return zeros. Give a function that makes the imports if they keep something outside of `guest.state`. `engine` and
-    `carrier_engine` are names; `carriers` narrows down how state is carried (see `carrier_names`).
+    that return zeros. Give a function that makes the imports if they keep something outside of `guest.state`; and expect
+    them to be called more often than a script says, since calls are repeated on state that is then thrown away. `engine`
+    and `carrier_engine` are names; `carriers` narrows down how state is carried (see `carrier_names`).
 
     `max_examples` scripts are run. A failing script is shrunk, and the error's message shows it with the line that runs it
     again. `seed` draws the same scripts again; without one they differ from run to run. `on_example` is called after each
     script that agreed.
 
     A script ends at a call that runs out of stack, or for more than `timeout` seconds (if the engine can interrupt); an
-    export that did is left out of the scripts that follow, and a `ReplicateWarning` names it. No memory grows beyond
-    `max_memory` bytes (if the engine can limit it), or 1 MiB over what it starts with.
+    export that did is left out of the scripts that follow, and a `ReplicateWarning` names it. No memory grows by more than
+    `max_growth` bytes (if the engine can limit it).
 
     Costs, for each call and carrier, about a snapshot, a restore and a copy of the guest's memories: raise `every` and lower
     `max_examples` for guests of many megabytes.
@@ -80,7 +81,7 @@ def assert_replicable(
     Raises `DivergenceError`; `NotReplicableError` for a module that can't be carried at all; and whatever starting the module
     raises.
     """
-    subject = Subject.of(module, imports=imports, engine=engine, max_memory=max_memory)
+    subject = Subject.of(module, imports=imports, engine=engine, max_growth=max_growth)
     oracle = Oracle.of(subject, carriers=carriers, carrier_engine=carrier_engine, every=every, timeout=timeout)
     types = subject.function_types()
     _check_refusals(subject)
@@ -102,7 +103,7 @@ def _check_drawn(
     scripts: st.SearchStrategy[list[Call]],
     max_examples: int,
     seed: int,
-    on_example: Callable[[], None] | None,
+    on_example: Callable[[], object] | None,
 ) -> None:
     found: list[Divergence] = []
 

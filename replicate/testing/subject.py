@@ -21,7 +21,7 @@ from replicate.wasi import FixedClock, Wasi
 
 __all__ = ["ImportSource", "Subject", "default_imports"]
 
-_MOST_ELEMENTS = 1 << 16
+_MOST_NEW_ELEMENTS = 1024
 
 ImportSource: TypeAlias = "Imports | Callable[[], Imports] | None"
 """Imports, or a function that makes them afresh for each of the instances that are compared."""
@@ -45,12 +45,12 @@ class Subject:
         *,
         imports: ImportSource = None,
         engine: str | Engine = "wasmtime",
-        max_memory: int | None = 1 << 24,
+        max_growth: int | None = 1 << 20,
     ) -> Subject:
         """Compile `module` if it isn't yet, and fill in what `imports` leaves out; see `default_imports`.
 
-        Memories may grow to `max_memory` bytes, or a little over what they start with, and tables to 65536 elements, where
-        the engine keeps limits: drawn calls ask for absurd amounts, and every comparison copies all there is.
+        Memories may grow to `max_growth` bytes, and tables to 1024 elements, over what the largest of them is declared to
+        start with, where the engine keeps limits: drawn calls ask for absurd amounts, and comparing copies all there is.
 
         Raises `InvalidModuleError`, `UnsupportedError`, `NotReplicableError` or `MissingImportError`.
         """
@@ -68,8 +68,8 @@ class Subject:
             return default_imports(compiled.info, given or {})
 
         limits = NO_LIMITS
-        if max_memory is not None and compiled.engine.traits.resource_limits:
-            limits = _limits(compiled.info, max_memory)
+        if max_growth is not None and compiled.engine.traits.resource_limits:
+            limits = _limits(compiled.info, max_growth)
         return cls(compiled, make, wasm, limits)
 
     def on(self, engine: str | Engine) -> Subject:
@@ -118,13 +118,10 @@ class Subject:
             instance.limit = None
 
 
-def _limits(info: ModuleInfo, max_memory: int) -> ResourceLimits:
-    """Let every memory and table be at least as large as the module declares, and a little larger."""
+def _limits(info: ModuleInfo, max_growth: int) -> ResourceLimits:
     memory = max((type_.minimum * type_.page_size for type_ in info.memories), default=0)
     table = max((type_.minimum for type_ in info.tables), default=0)
-    return ResourceLimits(
-        memory_bytes=max(max_memory, memory + (1 << 20)), table_elements=max(_MOST_ELEMENTS, table + 1024)
-    )
+    return ResourceLimits(memory_bytes=memory + max_growth, table_elements=table + _MOST_NEW_ELEMENTS)
 
 
 def default_imports(info: ModuleInfo, given: Imports) -> dict[str, dict[str, Any]]:

@@ -80,7 +80,8 @@ class BareGuest:
         try:
             return function(self.store, *args)
         except wasmtime.Trap as trap:
-            raise Trap(str(trap), code=TrapCode[trap.trap_code.name]) from None
+            code = TrapCode.OTHER if trap.trap_code is None else TrapCode[trap.trap_code.name]
+            raise Trap(str(trap), code=code) from None
 
     def call_bits(self, name: str, *bits: Any) -> Any:
         """Call an export with unsigned integers both ways."""

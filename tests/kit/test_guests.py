@@ -42,6 +42,13 @@ class TablesMachine(SnapshotMachine):
         return imports_of("tables")
 
 
+class HiddenTableMachine(SnapshotMachine):
+    # No code writes to the table and nobody sees it, so it isn't carried: then the host mustn't write to it either.
+    module = """(module (table 3 funcref) (elem (i32.const 0) 0) (func (result i32) i32.const 5)
+        (func (export "get") (result funcref) (ref.func 0))
+        (func (export "call") (param i32) (result i32) (call_indirect (result i32) (local.get 0))))"""
+
+
 SETTINGS = settings(
     max_examples=10, stateful_step_count=12, deadline=None, suppress_health_check=list(HealthCheck), print_blob=True
 )
@@ -49,5 +56,7 @@ TestKeyValueSnapshots = KeyValueMachine.TestCase
 TestKeyValueSnapshots.settings = SETTINGS
 TestTablesSnapshots = TablesMachine.TestCase
 TestTablesSnapshots.settings = SETTINGS
+TestHiddenTableSnapshots = HiddenTableMachine.TestCase
+TestHiddenTableSnapshots.settings = SETTINGS
 TestRandomSnapshots = SnapshotMachine.TestCase
 TestRandomSnapshots.settings = SETTINGS

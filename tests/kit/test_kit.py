@@ -30,6 +30,7 @@ from replicate.testing import (
     Feature,
     Oracle,
     Subject,
+    assert_engine_replicates,
     assert_replicable,
     callable_exports,
     calls,
@@ -108,7 +109,8 @@ def test_a_module_has_no_feature_that_was_not_allowed() -> None:
         module = generate(seed, features=Feature.NONE)
         info = read_module(module.wasm)
         assert len(info.memories) <= 1
-        assert not any(part.is_64 for part in (*info.memories, *info.tables))
+        assert not any(memory.is_64 for memory in info.memories)
+        assert not any(table.is_64 for table in info.tables)
         assert {memory.page_size for memory in info.memories} <= {65536}
         assert "return_call" not in module.wat
         for export in info.exports:
@@ -273,6 +275,15 @@ def test_a_script_ends_where_the_stack_does() -> None:
     )
 
 
+def test_a_state_that_cannot_be_carried_is_told_with_the_script_that_made_it() -> None:
+    wat = """(module (import "h" "thing" (func $thing (result externref))) (global $g (mut externref) (ref.null extern))
+        (func (export "keep") (global.set $g (call $thing))))"""
+    assert_replicable(wat)
+    with pytest.raises(DivergenceError, match=r"can't be carried(.|\n)*global 0") as caught:
+        assert_replicable(wat, imports={"h": {"thing": lambda: object()}})
+    assert caught.value.divergence.calls == (Call("keep"),)
+
+
 @pytest.mark.parametrize(
     ("source", "error"),
     [
@@ -314,6 +325,15 @@ def test_a_carrier_that_fails_is_a_divergence() -> None:
     with pytest.raises(DivergenceError, match="carrying failed: OSError: no room"):
         assert_replicable(COUNTER, [("add", 1)], carriers=[Broken])
     assert issubclass(Broken, Carrier)
+
+
+def test_a_random_module_that_diverges_is_made_shorter() -> None:
+    with pytest.raises(DivergenceError) as caught:
+        assert_engine_replicates(modules=5, calls=10, carriers=["fresh", ForgetfulGlobals], shrink_seconds=2)
+    text = str(caught.value)
+    assert "(module" in text
+    assert "modules=1, seed=0" in text
+    assert len(text) < 20_000
 
 
 class ForgetfulGlobals(FreshInstance):

@@ -18,9 +18,9 @@ FIRST = int(os.environ.get("REPLICATE_SEED", "10000"))
 QUARTERS = [pytest.param(FIRST + 500 * part, id=f"quarter-{part + 1}") for part in range(4)]
 
 
-@pytest.mark.parametrize("seed", [0, 60])
+@pytest.mark.parametrize("seed", [0, 52])
 def test_modules_from_seeds_are_carried(seed: int) -> None:
-    assert_engine_replicates("wasmtime", modules=60, seed=seed, features=Feature.ALL, carrier_engine="wasmtime")
+    assert_engine_replicates("wasmtime", modules=52, seed=seed, features=Feature.ALL, carrier_engine="wasmtime")
 
 
 @pytest.mark.nightly

@@ -22,7 +22,7 @@ def test_results_traps_and_host_calls_are_those_of_the_bare_module(seeds: range)
     tried = 0
     for seed in seeds:
         module = generate(seed, features=FEATURES)
-        subject = Subject.of(module.wasm, imports=module.imports, max_memory=None)
+        subject = Subject.of(module.wasm, imports=module.imports, max_growth=None)
         info = subject.module.info
         if not runs_bare(info):
             continue

@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -36,35 +37,44 @@ def run_load(ask: Ask, questions: Sequence[Question], *, threads: int) -> float:
 
 
 class _Crowd:
+    """Be the threads that ask.
+
+    None is joined: before Python 3.13 a `threading.Thread.join` that Ctrl-C ends takes the thread for ended, and the next
+    one returns at once while it's still inside a guest.
+    """
+
     def __init__(self, ask: Ask, questions: Sequence[Question], threads: int) -> None:
         self._ask = ask
         self._shares = [questions[number::threads] for number in range(threads)]
         self._ready = threading.Barrier(threads + 1)
+        self._begun: deque[int] = deque()
+        self._ended: deque[int] = deque()
+        self._all_ended = threading.Event()
         self._stop = threading.Event()
         self._failures: list[BaseException] = []
 
     def run(self) -> float:
-        threads = [threading.Thread(target=self._work, args=(share,)) for share in self._shares]
+        threads = [threading.Thread(target=self._work, args=item) for item in enumerate(self._shares)]
         try:
             for thread in threads:
                 thread.start()
             self._ready.wait()
             began = time.perf_counter()
-            for thread in threads:
-                thread.join()
+            self._all_ended.wait()
             seconds = time.perf_counter() - began
         except BaseException:
             self._stop.set()
             self._ready.abort()
-            for thread in threads:
-                if thread.ident is not None:
-                    thread.join()
+            # A thread that begins later finds the barrier broken, and asks nothing.
+            while len(self._ended) < len(self._begun):
+                time.sleep(0.001)
             raise
         if self._failures:
             raise self._failures[0]
         return seconds
 
-    def _work(self, share: Sequence[Question]) -> None:
+    def _work(self, number: int, share: Sequence[Question]) -> None:
+        self._begun.append(number)
         try:
             self._ready.wait()
             for question in share:
@@ -81,6 +91,10 @@ class _Crowd:
         except BaseException as error:
             self._failures.append(error)
             self._stop.set()
+        finally:
+            self._ended.append(number)
+            if len(self._ended) == len(self._shares):
+                self._all_ended.set()
 
 
 @attrs.frozen
