@@ -9,6 +9,7 @@ import itertools
 import os
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -22,6 +23,7 @@ from replicate.errors import (
     NotReplicableError,
     PoolClosedError,
     PoolForkedError,
+    PoolTimeoutError,
     StateError,
 )
 from replicate.handles import Guest
@@ -91,6 +93,8 @@ class PoolCore:
         self.keeping = threading.Lock()
         """Held while instances that others use are looked at, and while one is closed."""
         self.owners: set[Hashable] = set()
+        self.queued: deque[Any] = deque()
+        """Reads that wait for a thread of the pool; see `replicate.serving`."""
         self.instances: dict[int, Instance] = {}
         self._abandoned: list[Instance] = []
         self.counts = dict.fromkeys(_COUNTERS, 0)
@@ -412,12 +416,23 @@ class PoolCore:
             self.counts[f"{kind}_waits"] += 1
             self.seconds[f"{kind}_wait_seconds"] += time.monotonic() - since
 
+    def limit(self, timeout: float | None) -> Limit | None:
+        """Give the limit of a transaction with this timeout, None if it has no bound."""
+        return None if timeout is None else Limit(self.engine, timeout)
+
+    def no_replica(self, limit: Limit) -> PoolTimeoutError:
+        """Make the error for a read that waited in vain."""
+        return PoolTimeoutError(
+            f"no replica of pool {self.name!r} was free within {limit.seconds} s; {self.situation()}. "
+            "Resize the pool, shorten the reads or wait longer"
+        )
+
     def situation(self) -> str:
         """Describe who has what, for error messages."""
         state = self.state
         idle = sum(slot.phase.value == "idle" for slot in state.slots.values())
         return (
-            f"replicas={state.size} idle={idle} readers_waiting={len(state.readers)} "
+            f"replicas={state.size} idle={idle} readers_waiting={len(state.readers) + len(self.queued)} "
             f"writing={'yes' if state.writer else 'no'} writers_waiting={len(state.writers)}"
         )
 
@@ -447,7 +462,7 @@ class PoolCore:
                 made=len(instances),
                 idle=phases.count("idle"),
                 reading=len(phases) - phases.count("idle"),
-                readers_waiting=len(state.readers),
+                readers_waiting=len(state.readers) + len(self.queued),
                 writers_waiting=len(state.writers),
                 writing=state.writer is not None,
                 last_commit_pages=self.last_commit.pages,

@@ -13,6 +13,7 @@ from replicate.errors import DeadHandleError, MemoryAccessError, MissingExportEr
 
 if TYPE_CHECKING:
     from replicate.binary import GlobalType, MemoryType, TableType
+    from replicate.imports import Companion
     from replicate.interfaces import Instance
 
 __all__ = ["Global", "Guest", "Memory", "Table"]
@@ -117,6 +118,10 @@ class Guest:
     def local(self) -> dict[str, Any]:
         """Hold host-side values that belong to this instance alone: not replicated, not rolled back."""
         return self._live().local
+
+    def companion_memory(self, companion: Companion, name: str) -> memoryview | None:
+        """Give a view of a memory that one of the imports' companions exports; see `replicate.Instance.companion_memory`."""
+        return self._live().companion_memory(companion, name)
 
     def __repr__(self) -> str:
         return f"<Guest of {self._instance!r}>" if self._instance is not None else "<Guest, dead>"

@@ -2,7 +2,7 @@
 
 Imports are a mapping ``{module: {name: value}}``. A value is
 
-- for a function, any callable (it takes the type that the module declares) or a `HostFunction`;
+- for a function, any callable (it takes the type that the module declares), a `HostFunction`, or a `Companion`'s;
 - for a global, a Python number, a `HostGlobal`, or None for a null reference;
 - for a memory or a table, a `HostMemory` or `HostTable`. Both may be left out: they are then made with the limits the
   module declares.
@@ -18,7 +18,16 @@ from typing import Any, TypeAlias
 
 import attrs
 
-__all__ = ["HostFunction", "HostGlobal", "HostMemory", "HostTable", "ImportValue", "Imports"]
+__all__ = [
+    "Companion",
+    "CompanionFunction",
+    "HostFunction",
+    "HostGlobal",
+    "HostMemory",
+    "HostTable",
+    "ImportValue",
+    "Imports",
+]
 
 
 def _names(value: Sequence[str] | None) -> tuple[str, ...] | None:
@@ -47,6 +56,36 @@ class HostFunction:
     caller: bool = attrs.field(default=False, kw_only=True)
 
 
+@attrs.frozen(eq=False)
+class Companion:
+    """Give a guest functions that are Wasm themselves and work on its memory: no Python runs when the guest calls them.
+
+    `source`, binary or WAT text, is a module of which each instance of the guest gets an instance beside it. It may import
+    from ``"guest"`` what the guest exports, its memory and functions; from ``"host"`` the Python functions in `imports`; and
+    from ``"wasi_snapshot_preview1"`` the engine's own functions, which look for their caller's export ``"memory"``.
+    `function` names one of its exports as an import of the guest.
+
+    Hazard: what a companion keeps in memories and globals of its own is no part of the guest's state. It isn't rolled back
+    or replicated, so it mustn't matter from one call of the host to the next.
+    """
+
+    source: bytes | str
+    imports: Mapping[str, Callable[..., Any] | HostFunction] = attrs.field(factory=dict)
+
+    def function(self, name: str, fallback: Callable[..., Any] | HostFunction) -> CompanionFunction:
+        """Give the exported function `name` as an import; engines without `EngineTraits.companions` call `fallback`."""
+        return CompanionFunction(self, name, fallback if isinstance(fallback, HostFunction) else HostFunction(fallback))
+
+
+@attrs.frozen
+class CompanionFunction:
+    """Be a function of a `Companion`, as an import."""
+
+    companion: Companion
+    name: str
+    fallback: HostFunction
+
+
 @attrs.frozen
 class HostGlobal:
     """Give a guest a global with this initial `value`; its type and mutability are what the module declares."""
@@ -70,5 +109,7 @@ class HostTable:
     maximum: int | None = attrs.field(default=None, kw_only=True)
 
 
-ImportValue: TypeAlias = "Callable[..., Any] | HostFunction | HostGlobal | HostMemory | HostTable | int | float | None"
+ImportValue: TypeAlias = (
+    "Callable[..., Any] | HostFunction | CompanionFunction | HostGlobal | HostMemory | HostTable | int | float | None"
+)
 Imports: TypeAlias = "Mapping[str, Mapping[str, ImportValue]]"

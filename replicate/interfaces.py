@@ -27,7 +27,7 @@ from replicate.source import read_source
 from replicate.values import bits_to_value, value_to_bits
 
 if TYPE_CHECKING:
-    from replicate.imports import Imports
+    from replicate.imports import Companion, Imports
     from replicate.snapshot import Snapshot
 
 __all__ = ["Engine", "EngineTraits", "Gate", "Instance", "LiveReference", "Module", "Reference"]
@@ -56,6 +56,8 @@ class EngineTraits:
     """A running guest can be stopped from another thread."""
     resource_limits: bool
     """`ResourceLimits` are kept."""
+    companions: bool
+    """`replicate.imports.Companion` functions are called without Python."""
     stable_memory: bool
     """A 32-bit memory keeps its page-aligned address for life, so pages may be mapped over it."""
 
@@ -297,6 +299,13 @@ class Instance(abc.ABC):
     @abc.abstractmethod
     def close(self) -> None:
         """Free the runtime's instance; every handle on it is dead. Closing twice is fine."""
+
+    def companion_memory(self, companion: Companion, name: str) -> memoryview | None:
+        """Give a view of a memory that a companion exports, or None on an engine that has no companions.
+
+        Hazard: it's good for the present transaction, as long as the companion doesn't grow that memory.
+        """
+        return None
 
     # -- what follows from it ------------------------------------------------------------------------------------------
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from replicate.errors import GuestInterruptedError, GuestTimeoutError
+from replicate.errors import ArgumentRangeError, ArgumentTypeError, GuestInterruptedError, GuestTimeoutError
 
 if TYPE_CHECKING:
     from replicate.interfaces import Engine
@@ -42,14 +42,18 @@ NO_LIMITS = ResourceLimits()
 
 
 class Limit:
-    """Bound one transaction: by a deadline (`time.monotonic` seconds), by being cancelled, or not at all."""
+    """Bound one transaction: by a deadline (`time.monotonic` seconds), by being cancelled, or not at all.
+
+    `seconds` is how long it may take; None and infinity are no bound, and what is negative has passed. Raises
+    `ArgumentTypeError` and `ArgumentRangeError` for what isn't a number of seconds.
+    """
 
     __slots__ = ("__weakref__", "_reason", "deadline", "engine", "seconds")
 
     def __init__(self, engine: Engine, seconds: float | None) -> None:
         self.engine = engine
         self.seconds = seconds
-        self.deadline = None if seconds is None else time.monotonic() + seconds
+        self.deadline = None if seconds is None else _deadline(seconds)
         self._reason: str | None = None
 
     @property
@@ -73,6 +77,15 @@ class Limit:
             raise GuestInterruptedError(self._reason)
         if self.deadline is not None and time.monotonic() >= self.deadline:
             raise GuestTimeoutError(f"the transaction didn't end within its timeout of {self.seconds} s")
+
+
+def _deadline(seconds: float) -> float | None:
+    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
+        raise ArgumentTypeError(f"timeout is {seconds!r}; give seconds as a number, or None for no bound")
+    if seconds != seconds:
+        raise ArgumentRangeError("timeout isn't a number (NaN); give seconds, or None for no bound")
+    # What the system can't count to is no bound either.
+    return time.monotonic() + seconds if seconds < threading.TIMEOUT_MAX else None
 
 
 class Ticker:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import attrs
 
 from replicate.binary import FuncType, GlobalType, Import, MemoryType, ModuleInfo, TableType
 from replicate.errors import ArgumentError, ImportTypeError, MissingImportError
-from replicate.imports import HostFunction, HostGlobal, HostMemory, HostTable, Imports
+from replicate.imports import Companion, CompanionFunction, HostFunction, HostGlobal, HostMemory, HostTable, Imports
 from replicate.values import value_to_bits
 
-__all__ = ["Linkage", "LinkedFunction", "LinkedGlobal", "LinkedMemory", "LinkedTable", "link"]
+__all__ = ["Linkage", "LinkedFunction", "LinkedGlobal", "LinkedMemory", "LinkedTable", "fit_function", "link"]
 
 
 @attrs.frozen
@@ -23,6 +23,8 @@ class LinkedFunction:
     type: FuncType
     fn: Callable[..., Any]
     caller: bool
+    companion: CompanionFunction | None = None
+    """What is called instead of `fn` by an engine that can."""
 
 
 @attrs.frozen
@@ -59,6 +61,8 @@ class Linkage:
     """
 
     imports: tuple[LinkedFunction | LinkedGlobal | LinkedMemory | LinkedTable, ...]
+    companions: tuple[tuple[Companion, tuple[tuple[int, LinkedFunction], ...]], ...] = ()
+    """The companions among them, each with the functions it gives, by position."""
 
 
 def link(info: ModuleInfo, imports: Imports) -> Linkage:
@@ -92,7 +96,17 @@ def link(info: ModuleInfo, imports: Imports) -> Linkage:
             f"the module imports what wasn't given: {'; '.join(missing)}. "
             f"Give them in imports={{module: {{name: value}}}}{wasi}"
         )
-    return Linkage(tuple(linked))
+    return Linkage(tuple(linked), _companions(linked))
+
+
+def _companions(
+    linked: Sequence[object],
+) -> tuple[tuple[Companion, tuple[tuple[int, LinkedFunction], ...]], ...]:
+    found: dict[Companion, list[tuple[int, LinkedFunction]]] = {}
+    for position, value in enumerate(linked):
+        if isinstance(value, LinkedFunction) and value.companion is not None:
+            found.setdefault(value.companion.companion, []).append((position, value))
+    return tuple((companion, tuple(uses)) for companion, uses in found.items())
 
 
 def _name(wanted: Import) -> str:
@@ -102,7 +116,7 @@ def _name(wanted: Import) -> str:
 def _fit(wanted: Import, value: Any) -> LinkedFunction | LinkedGlobal | LinkedMemory | LinkedTable:
     name, kind = _name(wanted), wanted.type
     if isinstance(kind, FuncType):
-        return _fit_function(name, kind, value)
+        return fit_function(name, kind, value)
     if isinstance(kind, GlobalType):
         return _fit_global(name, kind, value)
     if isinstance(kind, MemoryType):
@@ -120,8 +134,10 @@ def _fit(wanted: Import, value: Any) -> LinkedFunction | LinkedGlobal | LinkedMe
     raise ImportTypeError(f"import {name} is a {wanted.kind}, which a host can't give yet")
 
 
-def _fit_function(name: str, kind: FuncType, value: Any) -> LinkedFunction:
-    host = value if isinstance(value, HostFunction) else HostFunction(value)
+def fit_function(name: str, kind: FuncType, value: Any) -> LinkedFunction:
+    """Check a host function against the type that an import declares; raise `ImportTypeError`."""
+    companion = value if isinstance(value, CompanionFunction) else None
+    host = companion.fallback if companion else value if isinstance(value, HostFunction) else HostFunction(value)
     if not callable(host.fn):
         raise ImportTypeError(f"import {name} is a function {kind}: give a callable, not {type(value).__name__}")
     for what, declared, wanted in (("params", host.params, kind.params), ("results", host.results, kind.results)):
@@ -129,7 +145,7 @@ def _fit_function(name: str, kind: FuncType, value: Any) -> LinkedFunction:
             raise ImportTypeError(
                 f"import {name} is {kind} in the module, but the host function declares {what} ({', '.join(declared)})"
             )
-    return LinkedFunction(name, kind, host.fn, host.caller)
+    return LinkedFunction(name, kind, host.fn, host.caller, companion)
 
 
 def _fit_global(name: str, kind: GlobalType, value: Any) -> LinkedGlobal:

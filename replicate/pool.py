@@ -17,6 +17,7 @@ from replicate.interfaces import Engine
 from replicate.limits import Limit
 from replicate.memory_modes import MemoryMode
 from replicate.pool_state import Slot
+from replicate.serving import Servers
 from replicate.snapshot import Snapshot
 from replicate.stats import PoolStats
 from replicate.wasi import Wasi
@@ -25,7 +26,7 @@ __all__ = ["Pool"]
 
 T = TypeVar("T")
 _WATCH_SECONDS = 0.001
-"""How often the thread that has waited longest looks for a replica that nobody has taken."""
+"""How often the thread that has waited longest looks for a replica without being called."""
 
 
 class Pool:
@@ -48,6 +49,7 @@ class Pool:
 
     def __init__(self, core: PoolCore) -> None:
         self._core = core
+        self._servers = Servers(core, self._read_queued)
 
     @classmethod
     def open(
@@ -120,15 +122,35 @@ class Pool:
 
     # -- transactions --------------------------------------------------------------------------------------------------
 
-    def read(self, fn: Callable[[Guest], T], *, timeout: float | None = None) -> T:
+    def read(self, fn: Callable[[Guest], T], *, timeout: float | None = None, any_thread: bool = False) -> T:
         """Call ``fn(guest)`` on a replica at the newest version, and give what it returns.
 
         `timeout` bounds waiting for a replica and running the guest, in seconds from now on; None is no bound. Raises
         `PoolTimeoutError` when no replica came free, `GuestTimeoutError` out of the guest call that ran too long (both are
         `TimeoutError`), `PoolClosedError`, `NestedTransactionError`, and whatever `fn` raises. What `fn` changes in the guest
         is thrown away. Hazard: a host function isn't interrupted; the deadline is looked at when it returns.
+
+        With `any_thread`, a read that finds no idle replica is run by a thread of the pool, while this one waits: with many
+        more threads than replicas that's faster. It's for an `fn` that doesn't care which thread it's on: that uses no
+        thread-local data, and takes no lock that its caller may hold.
         """
-        with _Reading(self, timeout) as guest:
+        core = self._core
+        limit = core.limit(timeout)
+        if not any_thread:
+            with _Reading(self, limit) as guest:
+                return fn(guest)
+        owner, slot = core.enter_read()
+        if slot is not None:
+            with _Reading(self, limit, owner, slot) as guest:
+                return fn(guest)
+        try:
+            result: T = self._servers.run(fn, limit or Limit(core.engine, None))
+            return result
+        finally:
+            core.leave(owner)
+
+    def _read_queued(self, fn: Callable[[Guest], Any], limit: Limit, since: float) -> Any:
+        with _Reading(self, limit, since=since) as guest:
             return fn(guest)
 
     def write(self, fn: Callable[[Guest], T], *, timeout: float | None = None) -> T:
@@ -144,7 +166,7 @@ class Pool:
 
     def reading(self, *, timeout: float | None = None) -> _Reading:
         """Open a read as a context manager that gives the guest handle; see `read`."""
-        return _Reading(self, timeout)
+        return _Reading(self, self._core.limit(timeout))
 
     def writing(self, *, timeout: float | None = None) -> _Writing:
         """Open a write as a context manager: commit on leaving, roll back on an exception; see `write`."""
@@ -190,7 +212,7 @@ class Pool:
         core.check_usable()
         waiter = ThreadWaiter()
         if not core.event(core.state.share_wanted, waiter):
-            self._await(waiter, None if timeout is None else Limit(core.engine, timeout), "the committed state")
+            self._await(waiter, core.limit(timeout), "the committed state")
 
     def branch(self, *, name: str | None = None, timeout: float | None = None) -> Pool:
         """Open a pool of its own whose version 0 is this one's newest committed state, for writes that must not count here.
@@ -210,6 +232,7 @@ class Pool:
         Those that wait get `PoolClosedError`. Closing twice is fine.
         """
         self._core.close()
+        self._servers.close()
 
     def __enter__(self) -> Pool:
         return self
@@ -258,11 +281,10 @@ class Pool:
         slot: Slot | None = core.event(state.read_wanted, waiter)
         if slot is not None:
             return slot
-        began = time.monotonic()
         try:
             while True:
                 left = None if limit is None else limit.remaining
-                if waiter.called:
+                if waiter.first:
                     waiter.wait(_WATCH_SECONDS if left is None else min(left, _WATCH_SECONDS))
                 else:
                     waiter.wait(left)
@@ -271,16 +293,12 @@ class Pool:
                         slot = waiter.slot
                     elif waiter.closed:
                         raise PoolClosedError(f"pool {core.name!r} was closed while waiting for a replica")
-                    elif waiter.called:
+                    elif waiter.first:
                         slot = state.claim(waiter)
                 if slot is not None:
-                    core.waited("read", began)
                     return slot
                 if limit is not None and limit.remaining == 0:
-                    raise PoolTimeoutError(
-                        f"no replica of pool {core.name!r} was free within {limit.seconds} s; {core.situation()}. "
-                        "Resize the pool, shorten the reads or wait longer"
-                    )
+                    raise core.no_replica(limit)
         except BaseException:
             with core.deciding():
                 if waiter.slot is not None and slot is None:
@@ -291,23 +309,41 @@ class Pool:
 
 
 class _Reading:
-    """Be one read transaction."""
+    """Be one read transaction.
 
-    __slots__ = ("_guest", "_owner", "_pool", "_slot", "_timeout")
+    `owner` and `slot` are given if the thread has entered and has got a replica, `since` if the read has been waiting.
+    """
 
-    def __init__(self, pool: Pool, timeout: float | None) -> None:
+    __slots__ = ("_limit", "_owner", "_pool", "_since", "_slot")
+
+    def __init__(
+        self,
+        pool: Pool,
+        limit: Limit | None,
+        owner: Hashable = None,
+        slot: Slot | None = None,
+        *,
+        since: float | None = None,
+    ) -> None:
         self._pool = pool
-        self._timeout = timeout
-        self._owner: Hashable = None
-        self._slot: Slot | None = None
+        self._limit = limit
+        self._owner = owner
+        self._slot = slot
+        self._since = since
 
     def __enter__(self) -> Guest:
-        core = self._pool._core
-        limit = None if self._timeout is None else Limit(core.engine, self._timeout)
-        self._owner, slot = core.enter_read()
+        core, limit = self._pool._core, self._limit
+        if self._slot is None:
+            self._owner, slot = core.enter_read()
+        else:
+            slot = self._slot
         try:
+            since = self._since
             if slot is None:
+                since = since or time.monotonic()
                 slot = self._pool._take_replica(limit)
+            if since is not None:
+                core.waited("read", since)
             self._slot = slot
             return core.start_read(slot, limit)
         except BaseException:
@@ -334,7 +370,7 @@ class _Writing:
 
     def __enter__(self) -> Guest:
         pool, core = self._pool, self._pool._core
-        limit = self._limit = None if self._timeout is None else Limit(core.engine, self._timeout)
+        limit = self._limit = core.limit(self._timeout)
         owner = core.enter()
         try:
             waiter = ThreadWaiter()

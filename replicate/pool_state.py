@@ -8,9 +8,10 @@ for itself, and while it has, no read starts. A read that is running needs no im
 read, nor a read for a running write, only both for the hand-over itself.
 
 Reads aren't served strictly in turn. A thread that has just ended a read and wants the next one may take the idle replica
-ahead of those that wait, because waking one of them takes longer than a short query. Only the one that has waited longest
-watches for a replica that stays idle; the others sleep until it's their turn to watch. After it has been overtaken
-`PATIENCE` times it's handed the replica itself. Writers are served strictly first come, first served.
+ahead of those that wait, because waking one of them takes longer than a short query. When a replica comes free, the one
+that has waited longest is called to look, and keeps looking now and then; the others sleep until it's their turn. If it
+comes too late it's called again after ever more reads, and after it has been overtaken `PATIENCE` times it's handed the
+replica itself. Writers are served strictly first come, first served.
 """
 
 from __future__ import annotations
@@ -40,6 +41,8 @@ __all__ = [
 
 PATIENCE = 32
 """How many times the read that has waited longest may be overtaken."""
+_BACK_OFF = 4
+"""How many times more reads end before a reader is called again that came too late."""
 
 
 class Phase(enum.Enum):
@@ -70,8 +73,15 @@ class Ticket:
     """Be one request that may have to wait. `direct` tickets are handed a replica and never have to claim it."""
 
     direct: bool = False
+    first: bool = False
+    """It has waited longest, and knows it: it looks now and then without being called."""
     called: bool = False
+    """It has been called, and hasn't looked yet."""
     overtaken: int = 0
+    misses: int = 1
+    """Reads that ended between the last two calls."""
+    left: int = 0
+    """Reads that are to end before it's called again."""
 
 
 @attrs.frozen(eq=False)
@@ -84,7 +94,7 @@ class Read:
 
 @attrs.frozen(eq=False)
 class Call:
-    """This ticket is the one that has waited longest: from now on it watches, trying to `claim` a replica now and then."""
+    """This ticket has waited longest, and a replica is free: it's to `claim` one, and to try again now and then."""
 
     ticket: Ticket
 
@@ -181,18 +191,21 @@ class PoolState:
         """Give `ticket` an idle replica at once, or let it wait."""
         slot = self.read_now()
         if slot is None:
-            # Who comes first in the queue watches from the beginning, and needs no call for it.
-            ticket.called = not self.readers and not ticket.direct
+            ticket.first = not self.readers and not ticket.direct
             self.readers.append(ticket)
         return slot
 
     def claim(self, ticket: Ticket) -> Slot | None:
-        """Give a ticket that watches a replica, or let it watch on."""
+        """Give a ticket that has come to look a replica, or let it wait on."""
         if not self.readers or ticket is not self.readers[0]:
             return None
         slot = self._start_one()
         if slot is None:
             ticket.overtaken += 1
+            if ticket.called:
+                ticket.called = False
+                ticket.left = ticket.misses
+                ticket.misses *= _BACK_OFF
             return None
         self.readers.popleft()
         self._pump()
@@ -224,6 +237,8 @@ class PoolState:
         slot.phase, slot.version, slot.dirty = Phase.IDLE, version, dirty
         if slot.leaving:
             self._remove(slot)
+        if self.readers and self.readers[0].left:
+            self.readers[0].left -= 1
         self._pump()
 
     def _start_one(self) -> Slot | None:
@@ -379,6 +394,16 @@ class PoolState:
             if slot is None:
                 return
             self._decisions.append(Read(self.readers.popleft(), slot))
-        if self.readers and not (self.readers[0].called or self.readers[0].direct):
-            self.readers[0].called = True
-            self._decisions.append(Call(self.readers[0]))
+        if not self.readers:
+            return
+        front = self.readers[0]
+        if not (front.called or front.left or front.direct) and self._startable():
+            front.first = front.called = True
+            self._decisions.append(Call(front))
+
+    def _startable(self) -> bool:
+        """Tell whether `_start_one` would find a replica."""
+        if self.committing:
+            return False
+        idle = (slot for slot in self.slots.values() if slot.phase is Phase.IDLE)
+        return any(self.committer is None or not self._work(slot) for slot in idle)

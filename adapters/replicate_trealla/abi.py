@@ -1,4 +1,4 @@
-"""The two families of Trealla modules: telling them apart, what they import, how they're started."""
+"""The two families of Trealla modules: telling them apart, and starting them."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from importlib import resources
 from typing import TYPE_CHECKING
 
 from replicate.errors import AdapterError, GuestExit
-from replicate.imports import HostFunction
-from replicate_trealla.session import KEY, MASK, REQUEST_BYTES, Pointers, Session, Status
+from replicate_trealla.mailbox import KEY, MASK
+from replicate_trealla.session import REQUEST_BYTES, Pointers, Session
 
 if TYPE_CHECKING:
     from replicate.handles import Guest
 
-__all__ = ["Abi", "host_functions", "recognise", "start"]
+__all__ = ["Abi", "recognise", "start"]
 
 _SERVE = b"'$replicate':serve.\0"
 _SCRATCH_BYTES = 64
@@ -57,31 +57,6 @@ def recognise(guest: Guest) -> Abi:
         )
     # The function came with the push of answers. A guest handle doesn't tell imports.
     return Abi.PUSH if "pl_capture_reset" in exports else Abi.NPM
-
-
-# -- what the guest calls ----------------------------------------------------------------------------------------------
-
-
-def host_functions() -> dict[str, HostFunction]:
-    """Give the functions of the module ``trealla`` that a guest imports; those it doesn't import are ignored."""
-    return {
-        "host-call": HostFunction(_host_call, caller=True),
-        "host-resume": HostFunction(_refuse_resume, caller=True),
-        "host-push-answer": HostFunction(_refuse_answer, caller=True),
-    }
-
-
-def _host_call(guest: Guest, query: int, message: int, size: int, reply: int, reply_size: int) -> int:
-    session: Session = guest.local[KEY]
-    return session.answer_call(message & MASK, size, reply & MASK, reply_size & MASK)
-
-
-def _refuse_resume(guest: Guest, query: int, reply: int, reply_size: int) -> int:
-    return Status.ERROR
-
-
-def _refuse_answer(guest: Guest, query: int, message: int, size: int) -> None:
-    """Drop the answer of a ``$json_ask/1`` that somebody's program calls by itself."""
 
 
 # -- starting ----------------------------------------------------------------------------------------------------------

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import os
 import secrets
-import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, TypeAlias
 
 from replicate.adapter import Adapter, ResetRule
-from replicate.imports import HostFunction, ImportValue
+from replicate.imports import ImportValue
 from replicate.wasi import Clock, Preopen, SystemClock, Wasi
-from replicate_trealla import abi, fetch, output
+from replicate_trealla import abi, fetch, mailbox, output
 from replicate_trealla.interpreter import Interpreter, read_program
 
 if TYPE_CHECKING:
@@ -22,9 +21,6 @@ __all__ = ["Preopens", "TreallaAdapter"]
 
 Preopens: TypeAlias = "Mapping[str, str | os.PathLike[str]] | Iterable[Preopen]"
 """Folders a guest may use, as `replicate.wasi.Wasi` takes them."""
-
-_EINVAL = 28
-_CLOCKS: tuple[Callable[[], int], ...] = (time.time_ns, time.monotonic_ns, time.process_time_ns, time.thread_time_ns)
 
 
 class TreallaAdapter(Adapter):
@@ -77,10 +73,7 @@ class TreallaAdapter(Adapter):
 
     def imports(self) -> dict[str, dict[str, ImportValue]]:
         """Give the host calls, and a faster clock than WASI's: every query asks twice what time it is."""
-        given: dict[str, dict[str, ImportValue]] = {"trealla": {**abi.host_functions()}}
-        if isinstance(self.wasi.clock, SystemClock):
-            given["wasi_snapshot_preview1"] = {"clock_time_get": HostFunction(_clock_time_get, caller=True)}
-        return given
+        return mailbox.imports(system_clock=isinstance(self.wasi.clock, SystemClock))
 
     def start(self, guest: Guest) -> None:
         """Start the interpreter on the leader and load the programs; raise `AdapterError` if it isn't a Trealla."""
@@ -93,10 +86,3 @@ class TreallaAdapter(Adapter):
         """Give a replica random numbers of its own, if asked for."""
         if self._reseed:
             Interpreter(guest).query_once("set_seed(Seed)", bindings={"Seed": secrets.randbits(30)})
-
-
-def _clock_time_get(guest: Guest, clock: int, precision: int, at: int) -> int:
-    if not 0 <= clock < len(_CLOCKS):
-        return _EINVAL
-    guest.memory.pack("<Q", at & 0xFFFFFFFF, _CLOCKS[clock]())
-    return 0

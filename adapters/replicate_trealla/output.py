@@ -7,44 +7,35 @@ library prints goes past it. A WASI function is called only when there is output
 from __future__ import annotations
 
 import threading
+from typing import Protocol
 
-__all__ = ["Output", "current", "stderr", "stdout"]
+__all__ = ["Taker", "current", "stderr", "stdout"]
 
 
-class Output:
-    """Collect what a guest writes."""
+class Taker(Protocol):
+    """Take what a guest writes."""
 
-    __slots__ = ("err", "out")
-
-    def __init__(self) -> None:
-        self.out: list[bytes] = []
-        self.err: list[bytes] = []
-
-    def take(self) -> tuple[bytes, bytes]:
-        """Give standard output and error, and forget them."""
-        out, err = b"".join(self.out), b"".join(self.err)
-        self.out.clear()
-        self.err.clear()
-        return out, err
+    def wrote(self, data: bytes, *, error: bool) -> None:
+        """Take standard output, or with `error` standard error."""
 
 
 class _Current(threading.local):
-    output: Output | None = None
+    taker: Taker | None = None
 
 
 current = _Current()
-"""Each thread's `output`: where what the guest that it is in writes goes; None drops it."""
+"""Each thread's `taker`: where what the guest that it is in writes goes; None drops it."""
 
 
 def stdout(data: bytes) -> None:
     """Take standard output; the sink for `replicate.wasi.Wasi`."""
-    output = current.output
-    if output is not None:
-        output.out.append(data)
+    taker = current.taker
+    if taker is not None:
+        taker.wrote(data, error=False)
 
 
 def stderr(data: bytes) -> None:
     """Take standard error; the sink for `replicate.wasi.Wasi`."""
-    output = current.output
-    if output is not None:
-        output.err.append(data)
+    taker = current.taker
+    if taker is not None:
+        taker.wrote(data, error=True)

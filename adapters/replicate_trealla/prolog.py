@@ -20,7 +20,7 @@ from replicate.wasi import Clock
 from replicate_trealla.adapter import Preopens, TreallaAdapter
 from replicate_trealla.answers import Answer
 from replicate_trealla.interpreter import Bindings, Consulted, Interpreter, checked_limit, decoded, first, request_for
-from replicate_trealla.session import forget_session, session_of
+from replicate_trealla.session import Message, forget_session, session_of
 
 __all__ = ["Prolog", "PrologPool"]
 
@@ -181,7 +181,7 @@ class PrologPool:
         if stream:
             return self._stream(goal, bindings, limit, timeout)
         request = request_for(goal, bindings)
-        return decoded(self.pool.read(lambda guest: session_of(guest).collect(request, limit), timeout=timeout), goal)
+        return decoded(self._collect(request, limit, timeout), goal)
 
     def query_all(
         self, goal: str, *, bindings: Bindings | None = None, limit: int | None = None, timeout: float | None = None
@@ -192,7 +192,10 @@ class PrologPool:
     def query_once(self, goal: str, *, bindings: Bindings | None = None, timeout: float | None = None) -> Answer | None:
         """Give the first answer, or None if the goal fails; see `Interpreter.query_once`."""
         request = request_for(goal, bindings)
-        return first(self.pool.read(lambda guest: session_of(guest).collect(request, 1), timeout=timeout), goal)
+        return first(self._collect(request, 1, timeout), goal)
+
+    def _collect(self, request: bytes, limit: int | None, timeout: float | None) -> list[Message]:
+        return self.pool.read(lambda guest: session_of(guest).collect(request, limit), timeout=timeout, any_thread=True)
 
     def _stream(
         self, goal: str, bindings: Bindings | None, limit: int | None, timeout: float | None

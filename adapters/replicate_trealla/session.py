@@ -1,14 +1,15 @@
 """One guest handle's talk with its interpreter: requests, messages, and the calls the guest makes in between.
 
-A query costs one guest call, ``pl_redo`` of the query that serves all others (see ``driver.pl``), one call back for each
-answer and one for the end. The request is written into a string of the driver's, whose address, like all guest pointers
-the host keeps, lies in ``guest.state`` and is replicated with the guest: a stale one would give empty answers without an
-error.
+A query costs one guest call, ``pl_redo`` of the query that serves all others (see ``driver.pl``). Answers wait in a mailbox
+of Wasm (``mailbox.wat``) for that call to return, or, on an engine that has no companions, call Python one by one. The
+request is written into a string of the driver's, whose address, like all guest pointers the host keeps, lies in
+``guest.state`` and is replicated with the guest: a stale one would give empty answers without an error.
 """
 
 from __future__ import annotations
 
 import enum
+import struct
 from collections.abc import Generator
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
@@ -16,20 +17,31 @@ from replicate.errors import AdapterError
 from replicate_trealla import output
 from replicate_trealla.answers import is_answer
 from replicate_trealla.errors import InterpreterError
+from replicate_trealla.mailbox import KEY, MAILBOX, MASK
 
 if TYPE_CHECKING:
     from replicate.handles import Guest
 
-__all__ = ["KEY", "MASK", "REQUEST_BYTES", "Message", "Pointers", "Session", "Status", "forget_session", "session_of"]
+__all__ = [
+    "REQUEST_BYTES",
+    "Message",
+    "Pointers",
+    "Session",
+    "Status",
+    "forget_session",
+    "session_of",
+]
 
-KEY = "trealla"
-"""Where a session lies in ``guest.local``, and its pointers in ``guest.state``."""
-MASK = 0xFFFFFFFF
 REQUEST_BYTES = 4096
 
 Message: TypeAlias = "tuple[bytes, bytes, bytes]"
 """What the driver sent, as JSON, and the standard output and error since the message before."""
 _END = b"[0]"
+_ALL = MASK
+"""A limit that isn't one."""
+_FIRST = 16
+_HEADER = struct.Struct("<IIII")
+_LENGTH = struct.Struct("<I")
 
 
 class Status(enum.IntEnum):
@@ -42,20 +54,19 @@ class Status(enum.IntEnum):
 
 def session_of(guest: Guest) -> Session:
     """Give the session on a guest handle, making one for a handle that's new."""
-    session: Session | None = guest.local.get(KEY)
+    local = guest.local
+    session: Session | None = local.get(KEY)
     if session is not None and session.guest is guest:
         if session.broken:
             raise InterpreterError("this interpreter has ended: open a new one, or a new transaction of the pool")
-    else:
-        try:
-            fields = guest.state[KEY]
-        except KeyError:
-            raise AdapterError(
-                "there's no started Trealla behind this guest handle: open it with TreallaAdapter"
-            ) from None
-        session = guest.local[KEY] = Session(guest, Pointers._make(fields))
-        if session.pointers.streaming:
-            session.restart()  # an earlier transaction has left a stream behind
+        return session
+    try:
+        fields = guest.state[KEY]
+    except KeyError:
+        raise AdapterError("there's no started Trealla behind this guest handle: open it with TreallaAdapter") from None
+    session = local[KEY] = Session(guest, Pointers._make(fields))
+    if session.pointers.streaming:
+        session.restart()  # an earlier transaction has left a stream behind
     return session
 
 
@@ -76,11 +87,6 @@ class Pointers(NamedTuple):
     """The server is in the middle of a stream, waiting to be told whether to go on."""
 
 
-class _Mode(enum.Enum):
-    ALL = enum.auto()
-    STREAM = enum.auto()
-
-
 class Session:
     """Send requests to the interpreter behind one guest handle, and take its messages.
 
@@ -88,12 +94,13 @@ class Session:
     """
 
     __slots__ = (
+        "_err",
         "_flags_changed",
         "_limit",
         "_lost",
+        "_mailbox",
         "_messages",
-        "_mode",
-        "_output",
+        "_out",
         "_settled",
         "_text",
         "broken",
@@ -108,10 +115,11 @@ class Session:
         self.pointers = pointers
         self.broken = False
         """A call ended half-way, so the guest can't be used until it's restored."""
-        self._output = output.Output()
+        self._mailbox = guest.companion_memory(MAILBOX, "mailbox")
+        self._out: list[bytes] = []
+        self._err: list[bytes] = []
         self._messages: list[Message] = []
-        self._mode = _Mode.ALL
-        self._limit: int | None = None
+        self._limit = _ALL
         self._settled = False
         self._lost = False
         self._flags_changed = False
@@ -141,8 +149,7 @@ class Session:
             return []
         server, spare = self._free_server()
         self._write(request)
-        self._limit = limit
-        self._drive(server, _Mode.ALL)
+        self._drive(server, _ALL if limit is None else min(limit, _ALL))
         if spare:
             self.guest.call("pl_done", server)
         messages, self._messages = self._messages, []
@@ -160,7 +167,7 @@ class Session:
         message: Message = (b"", b"", b"")
         try:
             while not message[0] or is_answer(message[0]):
-                self._drive(server, _Mode.STREAM)
+                self._drive(server, 1)
                 message = self._messages.pop()
                 yield message
         finally:
@@ -177,8 +184,7 @@ class Session:
         server, spare = self._free_server()
         self._text = program
         self.memory.write(self.pointers.request, b"'$replicate'(load).\0")
-        self._limit = None
-        self._drive(server, _Mode.ALL)
+        self._drive(server, _ALL)
         message = self._messages.pop()
         if spare:
             self.guest.call("pl_done", server)
@@ -219,15 +225,20 @@ class Session:
             raise InterpreterError("the interpreter couldn't start another query: it's probably out of memory")
         return server
 
-    def _drive(self, server: int, mode: _Mode) -> None:
-        """Resume a server until it has settled what it was asked."""
+    def _drive(self, server: int, limit: int) -> None:
+        """Resume a server until it has settled what it was asked, with `limit` answers at the latest."""
         self._messages.clear()
-        self._mode = mode
+        self._limit = limit
         self._settled = False
-        previous, output.current.output = output.current.output, self._output
+        mailbox = self._mailbox
+        if mailbox is not None:
+            _HEADER.pack_into(mailbox, 0, _FIRST, 0, limit, 0)
+        previous, output.current.taker = output.current.taker, self
         try:
             while True:
                 alive = self.guest.call("pl_redo", server)
+                if mailbox is not None:
+                    self._empty(mailbox)
                 if self._settled:
                     if self._lost:
                         raise self._ended()
@@ -239,17 +250,45 @@ class Session:
             self.broken = True
             raise
         finally:
-            output.current.output = previous
+            output.current.taker = previous
             self._text = None
 
+    def _empty(self, mailbox: memoryview) -> None:
+        """Take the messages that wait in the mailbox; what the guest had written before goes with the first of them."""
+        end, count, limit, settled = _HEADER.unpack_from(mailbox)
+        if settled:
+            self._settled = True
+        if end == _FIRST:
+            return
+        at = _FIRST
+        while at < end:
+            (length,) = _LENGTH.unpack_from(mailbox, at)
+            self._messages.append((bytes(mailbox[at + 4 : at + 4 + length]), *self._take_output()))
+            at += 4 + length + 3 & -4
+        _HEADER.pack_into(mailbox, 0, _FIRST, count, limit, settled)
+
+    def wrote(self, data: bytes, *, error: bool) -> None:
+        """Take what the guest writes."""
+        if self._mailbox is not None:
+            self._empty(self._mailbox)
+        (self._err if error else self._out).append(data)
+
+    def _take_output(self) -> tuple[bytes, bytes]:
+        if not (self._out or self._err):
+            return b"", b""
+        out, err = b"".join(self._out), b"".join(self._err)
+        self._out.clear()
+        self._err.clear()
+        return out, err
+
     def _ended(self) -> InterpreterError:
-        out, err = self._output.take()
+        out, err = self._take_output()
         said = (out + err).decode("utf-8", "replace").strip()
         if self._lost or "memory" in said:
             return InterpreterError(f"the interpreter ran out of memory{': ' if said else ''}{said:.200}")
         return InterpreterError(
             "the goal ended the interpreter (halt/0?) or left it without memory, so there's no answer"
-            + (f"; it wrote {said:.200!r}" if said else "")
+            + (f"; it wrote {said[:200]!r}" if said else "")
         )
 
     # -- calls from the guest ------------------------------------------------------------------------------------------
@@ -260,6 +299,8 @@ class Session:
             self.pointers = self.pointers._replace(request=message)
             return Status.FALSE
         data = self.memory.read(message, size)
+        if self._mailbox is not None:
+            self._empty(self._mailbox)
         if data[:1] == b"[":
             if b"[8," in data and data[1:2] == b"1":
                 self._text = b"constraints"
@@ -275,10 +316,11 @@ class Session:
         return self._succeed(reply_size) if go_on else Status.FALSE
 
     def _take(self, data: bytes) -> bool:
-        collected = self._output
-        out, err = collected.take() if collected.out or collected.err else (b"", b"")
-        self._messages.append((data, out, err))
-        if is_answer(data) and self._mode is _Mode.ALL and (self._limit is None or len(self._messages) < self._limit):
+        """Take a message that isn't for the mailbox, and decide as ``mailbox.wat`` does."""
+        self._messages.append((data, *self._take_output()))
+        if self._mailbox is not None:
+            _HEADER.pack_into(self._mailbox, 0, _FIRST, len(self._messages), self._limit, 0)
+        if is_answer(data) and len(self._messages) < self._limit:
             return True
         self._settled = True
         return False

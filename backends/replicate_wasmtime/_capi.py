@@ -22,7 +22,11 @@ from wasmtime import _ffi
 __all__ = [
     "ANYREF",
     "EXTERNREF",
+    "EXTERN_FUNC",
+    "EXTERN_GLOBAL",
+    "EXTERN_MEMORY",
     "EXTERN_SIZE",
+    "EXTERN_TABLE",
     "FUNCREF",
     "NUMBER_KINDS",
     "RAW_SIZE",
@@ -64,6 +68,7 @@ __all__ = [
     "take_trap",
     "trap_new",
     "val_unroot",
+    "wasi_function",
 ]
 
 _dll = _ffi.dll
@@ -78,6 +83,7 @@ Value: Any = ctypes.c_uint8 * EXTERN_SIZE
 
 NUMBER_KINDS = {"i32": 0, "i64": 1, "f32": 2, "f64": 3, "v128": 4}
 FUNCREF, EXTERNREF, ANYREF = 5, 6, 7
+EXTERN_FUNC, EXTERN_GLOBAL, EXTERN_TABLE, EXTERN_MEMORY = range(4)
 
 _P = c_void_p
 _long = CFUNCTYPE
@@ -147,6 +153,15 @@ _store_delete = _bind(_long, "wasmtime_store_delete", None, _P)
 def delete_store(store: wasmtime.Store) -> None:
     """Free a store and all that's in it, once; an exception in here may leak it, and never frees it twice."""
     _store_delete(ctypes.cast(store._consume(), c_void_p))
+
+
+def wasi_function(linker: wasmtime.Linker, store: wasmtime.Store, name: str) -> bytes:
+    """Give the wasmtime_func_t of one of wasmtime's own WASI functions in a store, whose world is empty."""
+    store.set_wasi(wasmtime.WasiConfig())
+    function = linker.get(store, "wasi_snapshot_preview1", name)
+    if not isinstance(function, wasmtime.Func):
+        raise TypeError(name)
+    return bytes(function._func)
 
 
 def take_trap(address: int) -> wasmtime.Trap:

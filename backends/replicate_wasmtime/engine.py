@@ -54,7 +54,7 @@ def _close_all() -> None:
     close_cells()
     for engine in list(_engines):
         for module in list(engine._modules.values()):
-            module.native.close()
+            module.close()
         engine.native.close()
 
 
@@ -83,6 +83,7 @@ class WasmtimeEngine(Engine):
         thread_bound=False,
         interruptible=True,
         resource_limits=True,
+        companions=True,
         stable_memory=True,
     )
 
@@ -156,7 +157,7 @@ class WasmtimeEngine(Engine):
 
     def _native_module(self, prepared: Prepared) -> wasmtime.Module:
         if self._artifacts is None or len(prepared.wasm) < 1 << 12:
-            return self._compile(prepared.wasm)
+            return self.compile_plain(prepared.wasm)
         # The code depends on the release, the configuration and the processor; wasmtime checks all three on loading,
         # and the key keeps code of several side by side.
         parts = [_CACHE_FORMAT, self.version, platform.system(), platform.machine(), self._configuration]
@@ -168,11 +169,12 @@ class WasmtimeEngine(Engine):
                 return wasmtime.Module.deserialize_file(self.native, str(kept))
             except wasmtime.WasmtimeError:
                 kept.unlink(missing_ok=True)
-        native = self._compile(prepared.wasm)
+        native = self.compile_plain(prepared.wasm)
         self._artifacts.keep(key, bytes(native.serialize()))
         return native
 
-    def _compile(self, wasm: bytes) -> wasmtime.Module:
+    def compile_plain(self, wasm: bytes) -> wasmtime.Module:
+        """Compile a binary as it is; raise `InvalidModuleError` or `UnsupportedError`."""
         try:
             return wasmtime.Module(self.native, wasm)
         except wasmtime.WasmtimeError as error:

@@ -6,7 +6,7 @@ import ctypes
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from replicate.binary import ValType
+from replicate.binary import Import, ValType
 from replicate.errors import (
     DeadHandleError,
     InstantiationError,
@@ -22,15 +22,18 @@ from replicate.values import FuncRef
 from . import _capi
 from .calls import bind_function, call_with_bits, native_function
 from .cell import Cell
+from .companions import CompanionInstance
 from .faults import engine_error, trap_error
 from .host import host_handler
 
 if TYPE_CHECKING:
+    from replicate.imports import Companion
+
     from .module import WasmtimeModule
 
 __all__ = ["WasmtimeInstance"]
 
-_FUNC, _GLOBAL, _TABLE, _MEMORY = range(4)
+_FUNC, _GLOBAL, _TABLE, _MEMORY = _capi.EXTERN_FUNC, _capi.EXTERN_GLOBAL, _capi.EXTERN_TABLE, _capi.EXTERN_MEMORY
 _at = ctypes.addressof
 
 
@@ -58,6 +61,10 @@ class WasmtimeInstance(Instance):
         externs = ctypes.create_string_buffer(_capi.EXTERN_SIZE * max(len(linked), 1))
         for position, value in enumerate(linked):
             self._make_import(position, value, _at(externs) + _capi.EXTERN_SIZE * position)
+        self._companions = {
+            companion: CompanionInstance(cell, code, _at(externs))
+            for companion, code in self.module.companions(self.linkage)
+        }
         self._native = ctypes.create_string_buffer(16)
         trap = ctypes.c_void_p()
         module = ctypes.cast(self.module.native.ptr(), ctypes.c_void_p).value
@@ -66,6 +73,8 @@ class WasmtimeInstance(Instance):
             raise trap_error(trap.value)
         if error is not None:
             raise InstantiationError(str(engine_error(error)))
+        for companion in self._companions.values():
+            companion.complete(self)
 
     def _make_import(self, position: int, linked: object, extern: int) -> None:
         native_type = self.module.native_import(position, linked)
@@ -73,6 +82,8 @@ class WasmtimeInstance(Instance):
         value = _capi.Value()
         error = None
         if isinstance(linked, LinkedFunction):
+            if linked.companion is not None:
+                return
             kind.value = _FUNC
             handler = host_handler(self, linked, self.module.shape(linked.type))
             self.cell.add_host_function(native_type, handler, extern + 8)
@@ -119,6 +130,17 @@ class WasmtimeInstance(Instance):
 
     def _item(self, name: str) -> int:
         return _at(self._extern(name)) + 8
+
+    def export_for_companion(self, wanted: Import) -> Any:
+        """Give the extern of what a companion imports from the guest; its memory needn't be exported."""
+        memory = self.module.default_memory
+        if wanted.name == "memory" and wanted.kind == "memory" and memory is not None:
+            return self._extern(self.plan.memories[memory].export)
+        return self._extern(wanted.name)
+
+    def companion_memory(self, companion: Companion, name: str) -> memoryview | None:
+        found = self._companions.get(companion)
+        return None if found is None else found.memory(self.cell, name)
 
     # -- calls ---------------------------------------------------------------------------------------------------------
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import threading
+import weakref
 from typing import TYPE_CHECKING, Any
 
 import wasmtime
@@ -14,10 +15,13 @@ from replicate.interfaces import Module
 from replicate.limits import NO_LIMITS, ResourceLimits
 from replicate.linking import Linkage, LinkedMemory, LinkedTable
 
+from .companions import CompanionCode, compile_companion
 from .instance import WasmtimeInstance
 from .shapes import Shape
 
 if TYPE_CHECKING:
+    from replicate.imports import Companion
+
     from .engine import WasmtimeEngine
 
 __all__ = ["WasmtimeModule"]
@@ -34,6 +38,7 @@ class WasmtimeModule(Module):
         self._lock = threading.Lock()
         self._shapes: dict[FuncType, Shape] = {}
         self._declared_imports: list[wasmtime.ImportType] | None = None
+        self._companions: weakref.WeakKeyDictionary[Companion, dict[Any, CompanionCode]] = weakref.WeakKeyDictionary()
         self._native_imports: dict[tuple[int, object], Any] = {}
         info = prepared.info
         self._functions = {export.name: export.index for export in info.exports if export.kind == "func"}
@@ -49,6 +54,26 @@ class WasmtimeModule(Module):
 
     def create(self, linkage: Linkage, *, limits: ResourceLimits = NO_LIMITS) -> WasmtimeInstance:
         return WasmtimeInstance(self, linkage, limits)
+
+    def close(self) -> None:
+        """Free what wasmtime-py can't any more while the interpreter is going down; for its exit."""
+        self._declared_imports = None
+        self._native_imports.clear()
+        self._companions.clear()
+        self.native.close()
+
+    def companions(self, linkage: Linkage) -> list[tuple[Companion, CompanionCode]]:
+        """Give the companions among the imports, compiled."""
+        found = []
+        for companion, uses in linkage.companions:
+            with self._lock:
+                code = self._companions.setdefault(companion, {}).get(uses)
+            if code is None:
+                code = compile_companion(self.engine, companion, uses)
+                with self._lock:
+                    self._companions[companion][uses] = code
+            found.append((companion, code))
+        return found
 
     def shape(self, kind: FuncType) -> Shape:
         """Give the layout of a function type's values."""

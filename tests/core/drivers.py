@@ -9,8 +9,9 @@ from contextlib import contextmanager
 from typing import Any
 
 from replicate import AsyncPool, Pool
+from replicate.limits import Limit
 
-__all__ = ["DRIVERS", "AsyncDriver", "SyncDriver"]
+__all__ = ["DRIVERS", "AsyncDriver", "ServedDriver", "SyncDriver"]
 
 
 class SyncDriver:
@@ -30,6 +31,17 @@ class SyncDriver:
         """Open a transaction inside another."""
         with getattr(self.pool, outer)(), getattr(self.pool, inner)():
             pass
+
+
+class ServedDriver(SyncDriver):
+    """Be `Pool` whose every read is queued for a thread of the pool's, as with ``any_thread=True`` and no idle replica."""
+
+    def read(self, fn: Callable[..., Any], *, timeout: float | None = None) -> Any:
+        owner = self.core.enter()
+        try:
+            return self.pool._servers.run(fn, Limit(self.core.engine, timeout))
+        finally:
+            self.core.leave(owner)
 
 
 class _Loop:
@@ -114,4 +126,4 @@ class AsyncDriver:
         _Loop.run(both())
 
 
-DRIVERS = {"threads": SyncDriver, "asyncio": AsyncDriver}
+DRIVERS = {"threads": SyncDriver, "served": ServedDriver, "asyncio": AsyncDriver}

@@ -1,0 +1,156 @@
+"""Serve a crowd of readers from few threads: one for each replica, which keeps it busy while the callers sleep.
+
+When many more threads want to read than there are replicas, handing a replica from one thread to the next leaves it idle
+for as long as waking that thread takes, and every thread that wakes wants the interpreter lock, from those that are in the
+middle of a read too. So reads that may run on any thread are queued, and the threads here run them one after the other;
+what a caller waits for is only to be told.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from replicate.errors import PoolClosedError
+from replicate.limits import Limit
+
+if TYPE_CHECKING:
+    from replicate.core import PoolCore
+    from replicate.handles import Guest
+
+__all__ = ["Servers"]
+
+_IDLE_SECONDS = 5.0
+"""How long a thread without work stays."""
+
+
+class _Job:
+    """Be one queued read. Who claims it runs it, or gives it up."""
+
+    __slots__ = ("_unclaimed", "began", "done", "error", "fn", "limit", "result")
+
+    def __init__(self, fn: Callable[[Guest], Any], limit: Limit) -> None:
+        self.fn = fn
+        self.limit = limit
+        self.began = time.monotonic()
+        self.result: Any = None
+        self.error: BaseException | None = None
+        self.done = threading.Lock()
+        self.done.acquire()
+        self._unclaimed = [self]
+
+    def claim(self) -> bool:
+        """Take the job; only one thread gets it."""
+        try:
+            self._unclaimed.pop()
+        except IndexError:
+            return False
+        return True
+
+
+class Servers:
+    """Run queued reads of one pool; `read` does one here and now, given also since when it has been waiting."""
+
+    def __init__(self, core: PoolCore, read: Callable[[Callable[[Guest], Any], Limit, float], Any]) -> None:
+        self._core = core
+        self._read = read
+        self._jobs = core.queued
+        self._lock = threading.Lock()
+        self._idle: list[threading.Lock] = []
+        self._active = 0
+        """Threads that have work, or look for some."""
+
+    def run(self, fn: Callable[[Guest], Any], limit: Limit) -> Any:
+        """Have ``fn(guest)`` called, and wait for what it gives or raises.
+
+        Raises `PoolTimeoutError` and `PoolClosedError` for a read that wasn't begun. A read whose caller is interrupted,
+        by Ctrl-C, is stopped.
+        """
+        job = _Job(fn, limit)
+        try:
+            self._jobs.append(job)
+            if self._active < self._core.state.size:
+                self._call()
+            if self._core.state.closed:
+                self.close()
+            if not job.done.acquire(timeout=-1 if limit.remaining is None else limit.remaining):
+                if job.claim():
+                    raise self._core.no_replica(limit)
+                job.done.acquire()
+        except BaseException:
+            if not job.claim():
+                limit.cancel("the thread that waited for this read was interrupted")
+            raise
+        if job.error is None:
+            return job.result
+        try:
+            raise job.error
+        finally:
+            # The exception knows this frame, by its traceback: the frame isn't to know it.
+            job.error = None
+
+    def close(self) -> None:
+        """Have those that wait for a read to begin told that there's none to come."""
+        while self._jobs:
+            try:
+                job = self._jobs.popleft()
+            except IndexError:
+                return
+            if job.claim():
+                job.error = PoolClosedError(f"pool {self._core.name!r} was closed while waiting for a replica")
+                job.done.release()
+
+    def _call(self) -> None:
+        """Get another thread to work, if there's a replica for it."""
+        with self._lock:
+            if self._active >= self._core.state.size:
+                return
+            self._active += 1
+            waker = self._idle.pop() if self._idle else None
+        if waker is not None:
+            waker.release()
+            return
+        try:
+            threading.Thread(target=self._serve, name=f"replicate-{self._core.name}", daemon=True).start()
+        except BaseException:
+            with self._lock:
+                self._active -= 1
+            raise
+
+    def _serve(self) -> None:
+        """Run jobs until there have been none for a while."""
+        waker = threading.Lock()
+        waker.acquire()
+        while True:
+            try:
+                job = self._jobs.popleft()
+            except IndexError:
+                if not self._rest(waker):
+                    return
+                continue
+            if job.claim():
+                try:
+                    job.result = self._read(job.fn, job.limit, job.began)
+                except BaseException as error:
+                    job.error = error
+                job.done.release()
+            del job
+
+    def _rest(self, waker: threading.Lock) -> bool:
+        """Wait for work; tell whether there may be any."""
+        with self._lock:
+            self._active -= 1
+            self._idle.append(waker)
+        # Who queued a job just now may have seen this thread as active.
+        if self._jobs:
+            self._call()
+        if waker.acquire(timeout=_IDLE_SECONDS):
+            return True
+        with self._lock:
+            if waker in self._idle:
+                self._idle.remove(waker)
+                return False
+        waker.acquire()  # called just now
+        return True
