@@ -92,7 +92,11 @@ class Engine(abc.ABC):
 
     @abc.abstractmethod
     def prepare(self, wasm: bytes) -> Prepared:
-        """Read, scan and instrument a binary, reusing what an earlier run kept; `replicate.binary.prepare` does the work."""
+        """Read, scan and instrument a binary, reusing what an earlier run kept; `replicate.binary.prepare` does the work.
+
+        The runtime has to validate the binary as it was, too: instrumenting can make an invalid one valid, whose start
+        function, called as if it had no parameters, would corrupt memory. Raises as `compile` does.
+        """
 
     @abc.abstractmethod
     def compile_prepared(self, prepared: Prepared) -> Module:
@@ -289,8 +293,11 @@ class Instance(abc.ABC):
         """Set a table element from a Python value; `position` has been checked."""
 
     @abc.abstractmethod
-    def table_grow(self, index: int, elements: int) -> int:
-        """Grow a table by nulls and give its old size; raise `TableAccessError` when refused."""
+    def table_grow(self, index: int, elements: int, reference: int | None = None) -> int:
+        """Grow a table by nulls, or by a function of this instance, and give its old size.
+
+        Raises `TableAccessError` when refused, as by nulls in a table whose elements can't be null.
+        """
 
     @abc.abstractmethod
     def replace(self) -> None:
@@ -417,7 +424,8 @@ class Instance(abc.ABC):
     def restore(self, snapshot: Snapshot) -> None:
         """Make this instance's state equal to `snapshot`, replacing the runtime's instance where it has to shrink.
 
-        Raises `SnapshotMismatchError` for a snapshot of another module, changing nothing.
+        Raises `SnapshotMismatchError`, changing nothing, for a snapshot of another module, and for sizes that this instance's
+        imports or limits don't allow. Whatever else goes wrong (no memory, say) leaves it as new, and not started.
         """
         from replicate.snapshot import put_back
 

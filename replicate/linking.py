@@ -64,6 +64,16 @@ class Linkage:
     companions: tuple[tuple[Companion, tuple[tuple[int, LinkedFunction], ...]], ...] = ()
     """The companions among them, each with the functions it gives, by position."""
 
+    def memory_type(self, index: int, info: ModuleInfo) -> MemoryType:
+        """Give the limits of a memory as it's made: those that were given for an imported one, else the declared ones."""
+        given = [linked.type for linked in self.imports if isinstance(linked, LinkedMemory)]
+        return given[index] if index < len(given) else info.memories[index]
+
+    def table_type(self, index: int, info: ModuleInfo) -> TableType:
+        """Give the limits of a table as it's made, likewise."""
+        given = [linked.type for linked in self.imports if isinstance(linked, LinkedTable)]
+        return given[index] if index < len(given) else info.tables[index]
+
 
 def link(info: ModuleInfo, imports: Imports) -> Linkage:
     """Match `imports` with what the module declares.

@@ -11,7 +11,7 @@ from typing import Any
 
 from replicate.errors import SnapshotFormatError, StateError
 
-__all__ = ["copy_plain", "decode_plain", "encode_plain"]
+__all__ = ["copy_plain", "decode_plain", "encode_plain", "is_same_plain"]
 
 _ATOMS = frozenset({type(None), bool, int, float, str, bytes})
 _TAGS: dict[type[Any], bytes] = {list: b"L", tuple: b"U", dict: b"M"}
@@ -31,12 +31,30 @@ def copy_plain(value: Any, *, path: str = "state", depth: int = 0) -> Any:
                 raise StateError(f"{path} has the key {key!r:.60}; only str keys can be replicated")
         return {key: copy_plain(item, path=f"{path}[{key!r}]", depth=depth + 1) for key, item in value.items()}
     if kind is list or kind is tuple:
+        if kind is tuple and all(type(item) in _ATOMS for item in value):
+            return value
         items = [copy_plain(item, path=f"{path}[{at}]", depth=depth + 1) for at, item in enumerate(value)]
         return items if kind is list else tuple(items)
     raise StateError(
         f"{path} is a {kind.__name__}, which can't be replicated: keep None, bool, int, float, str, bytes, "
         "and lists, tuples and dicts of them in guest.state, and other objects in guest.local"
     )
+
+
+def is_same_plain(one: Any, other: Any) -> bool:
+    """Tell whether two values would have the same encoding, where `other` is plain data; what isn't plain is never the same."""
+    kind = type(one)
+    if kind is not type(other):
+        return False
+    if kind is float:
+        return struct.pack("<d", one) == struct.pack("<d", other)
+    if kind in _ATOMS:
+        return bool(one == other)
+    if kind is dict:
+        return len(one) == len(other) and all(key in other and is_same_plain(one[key], other[key]) for key in one)
+    if kind is list or kind is tuple:
+        return len(one) == len(other) and all(map(is_same_plain, one, other))
+    return False
 
 
 def encode_plain(value: Any, *, path: str = "state", depth: int = 0) -> bytes:

@@ -12,7 +12,7 @@ import attrs
 
 from replicate.errors import Finding, NotReplicableError, Trap
 from replicate.interfaces import Instance, LiveReference, Reference
-from replicate.plaindata import copy_plain, encode_plain
+from replicate.plaindata import copy_plain, is_same_plain
 
 __all__ = ["SmallState", "capture", "must_rebuild", "restore"]
 
@@ -36,7 +36,8 @@ class SmallState:
 def capture(instance: Instance, *, known: SmallState | None = None) -> SmallState:
     """Capture an instance, or raise `NotReplicableError` listing every live reference in it.
 
-    `known` is an earlier capture of the same instance: what can't have changed since is taken from it.
+    `known` is an earlier capture of the same instance, or what it was made equal to since: what can't have changed is taken
+    from it.
     """
     plan = instance.plan
     findings: list[Finding] = []
@@ -55,10 +56,13 @@ def capture(instance: Instance, *, known: SmallState | None = None) -> SmallStat
             )
     if findings:
         raise NotReplicableError(findings, what="this state can't be carried to a replica")
+    gone = known.dropped if known is not None else frozenset()
     dropped = frozenset(
-        position for position, segment in enumerate(plan.segments) if is_dropped(instance, segment.probe)
+        position
+        for position, segment in enumerate(plan.segments)
+        if position in gone or is_dropped(instance, segment.probe)
     )
-    unchanged = known is not None and encode_plain(instance.state) == encode_plain(known.host)
+    unchanged = known is not None and is_same_plain(instance.state, known.host)
     host = known.host if known is not None and unchanged else copy_plain(instance.state)
     return SmallState(tuple(values), tables, frozenset(instance.written_tables), dropped, host)
 
@@ -114,8 +118,11 @@ def restore(instance: Instance, small: SmallState) -> None:
         if current == elements:
             continue
         if len(current) < len(elements):
-            instance.grow_table(index, len(elements) - len(current))
-            current += (None,) * (len(elements) - len(current))
+            # Not by nulls: a table's elements needn't be nullable.
+            filler = elements[len(current)]
+            missing = len(elements) - len(current)
+            instance.table_grow(index, missing, filler)
+            current += (filler,) * missing
         instance.written_tables.add(index)
         for position, (old, new) in enumerate(zip(current, elements, strict=True)):
             if old != new:

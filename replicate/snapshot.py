@@ -211,16 +211,52 @@ def from_parts(
 def put_back(instance: Instance, snapshot: Snapshot) -> None:
     """Restore an instance; see `Instance.restore`."""
     small = to_small_state(instance, snapshot)
+    _check_room(instance, snapshot)
     plan = instance.plan
-    shrink = any(
-        len(instance.memory_view(slot.index)) > memory.size
-        for slot, memory in zip(plan.memories, snapshot.memories, strict=True)
-    )
-    if shrink or small_state.must_rebuild(instance, small):
+    try:
+        shrink = any(
+            len(instance.memory_view(slot.index)) > memory.size
+            for slot, memory in zip(plan.memories, snapshot.memories, strict=True)
+        )
+        if shrink or small_state.must_rebuild(instance, small):
+            instance.rebuild()
+        for slot, memory in zip(plan.memories, snapshot.memories, strict=True):
+            fill_memory(instance, slot.index, memory)
+        small_state.restore(instance, small)
+    except BaseException:
+        # Half a state is none.
         instance.rebuild()
-    for slot, memory in zip(plan.memories, snapshot.memories, strict=True):
-        fill_memory(instance, slot.index, memory)
-    small_state.restore(instance, small)
+        raise
+
+
+def _check_room(instance: Instance, snapshot: Snapshot) -> None:
+    """Raise `SnapshotMismatchError` unless memories and tables can have the captured sizes in this instance."""
+    info, linkage, limits = instance.module.info, instance.linkage, instance.limits
+    for slot, memory in zip(instance.plan.memories, snapshot.memories, strict=True):
+        kind = linkage.memory_type(slot.index, info)
+        page = kind.page_size
+        most = None if kind.maximum is None else kind.maximum * page
+        _check_size(slot.describe, "bytes", memory.size, kind.minimum * page, most, limits.memory_bytes)
+    for table in instance.plan.tables:
+        elements = dict(snapshot.tables).get(table.index)
+        if elements is not None:
+            declared = linkage.table_type(table.index, info)
+            least, most = declared.minimum, declared.maximum
+            _check_size(table.describe, "elements", len(elements), least, most, limits.table_elements)
+
+
+def _check_size(what: str, unit: str, size: int, least: int, most: int | None, limit: int | None) -> None:
+    if size < least:
+        raise SnapshotMismatchError(
+            f"{what} has {size} {unit} in the snapshot, and at least {least} in this instance, as it was imported: "
+            "restore it on an instance with the same imports"
+        )
+    bounds = [bound for bound in (most, limit) if bound is not None]
+    if bounds and size > min(bounds):
+        raise SnapshotMismatchError(
+            f"{what} has {size} {unit} in the snapshot, and can't have more than {min(bounds)} in this instance: "
+            "restore it on an instance with the same imports and limits"
+        )
 
 
 def fill_memory(instance: Instance, index: int, memory: MemoryState) -> None:

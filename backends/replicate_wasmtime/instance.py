@@ -356,13 +356,17 @@ class WasmtimeInstance(Instance):
         finally:
             _capi.val_unroot(_at(cell))
 
-    def table_grow(self, index: int, elements: int) -> int:
+    def table_grow(self, index: int, elements: int, reference: int | None = None) -> int:
         if elements < 0:
             raise TableAccessError(f"can't grow table {index} by {elements} elements: tables don't shrink")
+        kind = self.module.info.tables[index].element
+        if reference is None and not kind.is_nullable:
+            raise TableAccessError(
+                f"table {index} can't grow by nulls: its elements are {kind}, only the guest can grow it"
+            )
         previous = ctypes.c_uint64()
-        null = _capi.Value()
-        self._fill_reference(null, self.module.info.tables[index].element, None)
-        error = _capi.table_grow(self.cell.context, self._table(index), elements, _at(null), _at(previous))
+        filler = self._function_value(reference, kind)
+        error = _capi.table_grow(self.cell.context, self._table(index), elements, _at(filler), _at(previous))
         if error is not None:
             raise TableAccessError(f"table {index} can't grow by {elements} element(s): {engine_error(error)}")
         return previous.value

@@ -44,7 +44,8 @@ class Instrumented:
 def instrument(wasm: bytes, info: ModuleInfo, effects: Effects) -> Instrumented:
     """Return the module `wasm` with all of its state exported, and its start function exported instead of run.
 
-    `info` and `effects` describe it. An invalid module becomes another invalid module.
+    `info` and `effects` describe it. Hazard: an invalid module may become a valid one, so validate it as it is: a start
+    function of the wrong type is exported instead of run, and an export declares the function that it names.
     """
     rewriter = _Rewriter(wasm, info, effects)
     plan = rewriter.plan()

@@ -24,13 +24,15 @@ from replicate.errors import (
     MissingExportError,
     MissingImportError,
     NotReplicableError,
+    ReplicateError,
     SnapshotMismatchError,
     TableAccessError,
     Trap,
     TrapCode,
     UnsupportedError,
 )
-from replicate.imports import HostFunction, HostGlobal, HostMemory, HostTable
+from replicate.handles import Guest
+from replicate.imports import Companion, HostFunction, HostGlobal, HostMemory, HostTable
 from replicate.interfaces import Engine, EngineTraits, Instance
 from replicate.registry import load_engine
 from replicate.values import FuncRef
@@ -232,6 +234,81 @@ class EngineTests:
                     instance.call("f")
                 assert caught.value.code is code
             assert instance.call("fine") == 3
+
+    # -- companions ----------------------------------------------------------------------------------------------------
+
+    def test_a_companions_function_works_on_the_guests_memory(self, engine: Engine, traits: EngineTraits) -> None:
+        """Elsewhere its fallback is called, which is to do the same."""
+        seen: list[int] = []
+
+        def later(guest: Guest, at: int) -> int:
+            seen.append(guest.memory.unpack("<i", at)[0])
+            return 9
+
+        def fallback(guest: Guest, at: int) -> int:
+            return later(guest, at) if at else 5
+
+        host = HostFunction(later, caller=True)
+        companion = Companion(
+            """(module (import "guest" "memory" (memory $guest 1)) (import "guest" "double" (func $double (param i32)))
+            (import "host" "later" (func $later (param i32) (result i32))) (memory $own (export "own") 1)
+            (func (export "note") (param $at i32) (result i32)
+              (i32.store $own (i32.const 0) (i32.load $guest (local.get $at)))
+              (call $double (local.get $at))
+              (if (result i32) (local.get $at) (then (call $later (local.get $at))) (else (i32.const 5)))))""",
+            {"later": host},
+        )
+        wat = """(module (import "h" "note" (func $note (param i32) (result i32)))
+            (memory 1) (data (i32.const 0) "\\07") (data (i32.const 8) "\\08")
+            (func (export "double") (param i32) (i32.store (local.get 0) (i32.mul (i32.const 2) (i32.load (local.get 0)))))
+            (func (export "note") (param i32) (result i32) (call $note (local.get 0))))"""
+        given = {"h": {"note": companion.function("note", HostFunction(fallback, caller=True))}}
+        with self.make(engine, wat, given) as instance:
+            assert (instance.call("note", 0), instance.call("note", 8)) == (5, 9)
+            own = instance.companion_memory(companion, "own")
+            assert (own is not None) == traits.companions
+            if own is not None:
+                assert (bytes(own[:4]), seen) == (b"\x08\0\0\0", [16])
+                instance.restore(instance.snapshot())
+                instance.rebuild()
+                assert instance.call("note", 0) == 5
+                again = instance.companion_memory(companion, "own")
+                assert again is not None
+                assert bytes(again[:4]) == b"\7\0\0\0"
+
+    @pytest.mark.parametrize(
+        ("source", "error"),
+        [
+            ('(module (func (export "other")))', ImportTypeError),
+            ('(module (func (export "note") (param i64)))', ImportTypeError),
+            (
+                '(module (import "host" "x" (func)) (func (export "note") (param i32) (result i32) i32.const 1))',
+                MissingImportError,
+            ),
+            (
+                '(module (import "env" "x" (func)) (func (export "note") (param i32) (result i32) i32.const 1))',
+                MissingImportError,
+            ),
+            (
+                '(module (import "guest" "x" (func)) (func (export "note") (param i32) (result i32) i32.const 1))',
+                MissingExportError,
+            ),
+            (
+                '(module (import "guest" "f" (memory 1)) (func (export "note") (param i32) (result i32) i32.const 1))',
+                ReplicateError,
+            ),
+            ("(module", InvalidModuleError),
+        ],
+    )
+    def test_a_companion_that_doesnt_fit_is_refused(
+        self, engine: Engine, traits: EngineTraits, source: str, error: type[ReplicateError]
+    ) -> None:
+        if not traits.companions:
+            pytest.skip(f"engine {engine.name!r} doesn't claim companions")
+        wat = """(module (import "h" "note" (func $note (param i32) (result i32)))
+            (func (export "f") (result i32) (call $note (i32.const 1))))"""
+        with pytest.raises(error):
+            self.make(engine, wat, {"h": {"note": Companion(source).function("note", lambda at: at)}})
 
     # -- host functions ------------------------------------------------------------------------------------------------
 
@@ -588,6 +665,47 @@ class EngineTests:
             with pytest.raises(SnapshotMismatchError, match="another module"):
                 two.restore(one.snapshot())
 
+    def test_a_table_that_holds_no_nulls_grows_again(self, engine: Engine, traits: EngineTraits) -> None:
+        if not traits.gc:
+            pytest.skip(f"engine {engine.name!r} doesn't claim gc, and typed function references with it")
+        wat = """(module (type $t (func (result i32))) (memory 1)
+            (func $a (type $t) i32.const 1) (func $b (type $t) i32.const 2) (elem declare func $b)
+            (table $n 2 20 (ref $t) (ref.func $a)) (export "n" (table $n))
+            (func (export "grow") (i32.store (i32.const 0) (i32.const 7))
+              (drop (table.grow $n (ref.func $b) (i32.const 3))))
+            (func (export "call") (param i32) (result i32) (call_indirect $n (type $t) (local.get 0))))"""
+        with self.make(engine, wat) as one, self.make(engine, wat) as two:
+            one.call("grow")
+            two.restore(one.snapshot())
+            assert [two.call("call", at) for at in range(5)] == [1, 1, 2, 2, 2]
+            assert two.snapshot() == one.snapshot()
+            with pytest.raises(TableAccessError, match="can't grow by nulls"):
+                two.tables["n"].grow(1)
+
+    @pytest.mark.parametrize("part", ["memory", "table"])
+    def test_a_snapshot_that_has_no_room_is_refused_and_changes_nothing(
+        self, engine: Engine, traits: EngineTraits, part: str
+    ) -> None:
+        if part == "table" and not traits.reference_values:
+            pytest.skip(f"engine {engine.name!r} doesn't claim reference_values, so no host grows its tables")
+        module = engine.compile(
+            """(module (import "h" "memory" (memory 1)) (import "h" "table" (table 1 funcref))
+            (global $g (mut i32) (i32.const 0)) (func (export "set") (param i32) (global.set $g (local.get 0)))
+            (func (export "get") (result i32) (global.get $g)))"""
+        )
+        make = {"memory": HostMemory, "table": HostTable}[part]
+        small, tight, large = (
+            module.instantiate({"h": {part: limits}}) for limits in (make(1), make(1, maximum=1), make(3))
+        )
+        with small, tight, large:
+            small.call("set", 4)
+            with pytest.raises(SnapshotMismatchError, match=rf"{part} 0.* at least "):
+                large.restore(small.snapshot())
+            (small.memories if part == "memory" else small.tables)[0].grow(1)  # type: ignore[attr-defined]
+            with pytest.raises(SnapshotMismatchError, match=rf"{part} 0.* more than "):
+                tight.restore(small.snapshot())
+            assert (large.call("get"), tight.call("get")) == (0, 0)
+
     # -- life and threads ----------------------------------------------------------------------------------------------
 
     def test_a_closed_instance_is_dead_and_says_so(self, engine: Engine) -> None:
@@ -678,6 +796,23 @@ class EngineTests:
     def test_what_is_no_module_is_refused(self, engine: Engine, source: Any) -> None:
         with pytest.raises(InvalidModuleError):
             engine.compile(source)
+
+    @pytest.mark.parametrize(
+        "wat",
+        [
+            "(module (func $f (result i32) i32.const 0) (start $f))",
+            "(module (func $f (param i64 i64 i64 i64)) (start $f))",
+            "(module (func $f (drop (ref.func $f))) (start $f))",
+            '(module (memory 1) (data "abc") (func (export "f") data.drop 0 call 1))',
+            '(module (memory 1) (data "abc") (func (export "f") data.drop 0 call 2))',
+            '(module (memory 1) (data "abc") (func (export "f") data.drop 0 (block (type 1))))',
+        ],
+    )
+    def test_what_instrumenting_would_make_valid_is_refused(self, engine: Engine, wat: str) -> None:
+        """A start function that takes something, and code that names what isn't there until it's added."""
+        wasm = engine.wat_to_wasm(wat)
+        with pytest.raises(InvalidModuleError):
+            engine.compile(wasm)
 
     def test_a_component_is_refused_by_name(self, engine: Engine) -> None:
         with pytest.raises(ComponentError, match="component"):

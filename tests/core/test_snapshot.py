@@ -14,7 +14,7 @@ from subjects import CELLS
 from replicate import Snapshot, load_engine
 from replicate.errors import SnapshotError, SnapshotFormatError, SnapshotMismatchError, StateError
 from replicate.memory_runs import PAGE, MemoryState, read_memory, write_memory
-from replicate.plaindata import copy_plain, decode_plain, encode_plain
+from replicate.plaindata import copy_plain, decode_plain, encode_plain, is_same_plain
 from replicate.snapshot import _HEADER
 
 ATOMS = st.one_of(
@@ -52,7 +52,8 @@ def test_plain_data_survives_being_written_down_and_copied(value: Any) -> None:
 
 @given(PLAIN, PLAIN)
 def test_plain_data_has_equal_bytes_exactly_when_it_is_the_same(one: Any, other: Any) -> None:
-    assert same(one, other) == (encode_plain(one) == encode_plain(other))
+    assert same(one, other) == (encode_plain(one) == encode_plain(other)) == is_same_plain(one, other)
+    assert is_same_plain(decode_plain(encode_plain(one)), one)
 
 
 def test_the_order_of_keys_does_not_matter() -> None:
