@@ -34,7 +34,7 @@ from replicate.memory import CopyCost
 from replicate.memory_modes import memory_maker
 from replicate.owners import current_owner
 from replicate.plaindata import copy_plain
-from replicate.pool_state import Call, Dispose, PoolState, Read, Slot, Ticket
+from replicate.pool_state import Call, Dispose, Phase, PoolState, Read, Slot, Ticket
 from replicate.snapshot import Snapshot
 from replicate.stats import PoolStats
 
@@ -42,6 +42,18 @@ __all__ = ["PoolCore", "ThreadWaiter", "Waiter", "open_core"]
 
 _branch_numbers = itertools.count(1)
 _MAIN_THREAD = threading.main_thread().ident
+_NONE: list[Instance] = []
+_forks = 0
+"""How many forks there are between this process and the first that imported this."""
+
+
+def _after_fork() -> None:
+    global _forks
+    _forks += 1
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 def open_core(source: Source, *, init: Callable[[Guest], Any] | None, run_start: bool, **options: Any) -> PoolCore:
@@ -88,7 +100,8 @@ class PoolCore:
         self.name = config.name
         self.engine = config.engine
         self.checks = config.checks
-        self.pid = os.getpid()
+        self._resets = config.reset == "each_read"
+        self._forks = _forks
         self.lock = threading.Lock()
         self.keeping = threading.Lock()
         """Held while instances that others use are looked at, and while one is closed."""
@@ -130,7 +143,7 @@ class PoolCore:
 
     def check_usable(self) -> None:
         """Raise `PoolForkedError` in a forked child, and `PoolClosedError` after `close`."""
-        if os.getpid() != self.pid:
+        if _forks != self._forks:
             raise PoolForkedError(
                 f"pool {self.name!r} was opened before os.fork() and is dead in the child: open a pool after forking"
             )
@@ -186,9 +199,9 @@ class PoolCore:
 
     def deliver(self) -> list[Instance]:
         """Carry out the decisions made under the lock; give the instances that are to be closed outside it."""
-        disposed: list[Instance] = []
         if not self.state.has_decisions:
-            return disposed
+            return _NONE
+        disposed: list[Instance] = []
         for decision in self.state.decisions():
             if isinstance(decision, Dispose):
                 instance = self.instances.pop(decision.slot.number, None)
@@ -231,7 +244,7 @@ class PoolCore:
 
     def start_read(self, slot: Slot, limit: Limit | None = None) -> Guest:
         """Make the slot's instance equal to the committed state if it isn't, and give a handle on it."""
-        if slot.phase.value == "starting":
+        if slot.phase is Phase.STARTING:
             try:
                 self._restore(slot)
             except BaseException:
@@ -247,7 +260,7 @@ class PoolCore:
             instance = self.instances[slot.number] = self.config.create()
             self._count(spawns=1)
         # Under the cheaper rule a replica keeps its private memories, unless a read failed in it.
-        cost = self.image.restore(instance, private=slot.dirty or self.config.reset == "each_read")
+        cost = self.image.restore(instance, private=slot.dirty or self._resets)
         refreshed = slot.version != self.state.version
         self._count(restores=1, refreshes=refreshed, resets=not refreshed, restored_bytes=cost.bytes)
         adapter = self.config.adapter
@@ -262,16 +275,19 @@ class PoolCore:
     def end_read(self, slot: Slot, *, failed: bool, owner: Hashable = None, counted: bool = True) -> None:
         """Take the handle back, free the slot, and note that `owner`'s transaction has ended."""
         instance = self.instances[slot.number]
-        interrupted = instance.limit is not None and instance.limit.interrupted
-        dirty = not self._retire_guest(instance) or failed or self.config.reset == "each_read"
+        interrupted = failed and instance.limit is not None and instance.limit.interrupted
+        dirty = not self._retire_guest(instance) or failed or self._resets
         lost = instance.gate.locked()
         if lost:
             # Another thread is still inside, through a handle that was passed on: nobody else may get this instance.
             self._discard(slot.number)
         with self.lock:
-            self.counts["reads"] += counted
-            self.counts["failed_reads"] += failed
-            self.counts["interruptions"] += failed and interrupted
+            counts = self.counts
+            if counted:
+                counts["reads"] += 1
+            if failed:
+                counts["failed_reads"] += 1
+                counts["interruptions"] += interrupted
             self._leave(owner)
             self.state.read_done(slot, dirty=dirty, lost=lost)
             disposed = self.deliver()

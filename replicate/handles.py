@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from replicate.errors import DeadHandleError, MemoryAccessError, MissingExportError, TableAccessError
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["Global", "Guest", "Memory", "Table"]
 
 _T = TypeVar("_T")
+_NO_FUNCTIONS: Mapping[str, Callable[..., Any]] = MappingProxyType({})
 
 
 class Guest:
@@ -32,7 +34,7 @@ class Guest:
 
     def __init__(self, instance: Instance) -> None:
         self._instance: Instance | None = instance
-        self._functions: dict[str, Callable[..., Any]] = instance._functions
+        self._functions: Mapping[str, Callable[..., Any]] = instance._functions
         self._state: _State | None = None
 
     def _live(self) -> Instance:
@@ -46,7 +48,7 @@ class Guest:
 
     def _kill(self) -> None:
         self._instance = None
-        self._functions = {}
+        self._functions = _NO_FUNCTIONS
 
     @property
     def is_alive(self) -> bool:

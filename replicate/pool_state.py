@@ -149,20 +149,21 @@ class PoolState:
         """Through whom the writer wants, or has, the image."""
         self.committing = False
         self._numbers = 0
+        self.has_decisions = False
+        """Whether `decisions` would give any."""
         self._decisions: list[Decision] = []
         self.resize(size)
         self.keep = size if keep is None else keep
-        self._decisions.clear()
+        self.decisions()
 
     def decisions(self) -> list[Decision]:
         """Give the decisions since this was last called."""
-        decisions, self._decisions = self._decisions, []
+        decisions, self._decisions, self.has_decisions = self._decisions, [], False
         return decisions
 
-    @property
-    def has_decisions(self) -> bool:
-        """Tell whether `decisions` would give any."""
-        return bool(self._decisions)
+    def _decide(self, decision: Decision) -> None:
+        self._decisions.append(decision)
+        self.has_decisions = True
 
     @property
     def size(self) -> int:
@@ -178,12 +179,15 @@ class PoolState:
 
     def read_now(self) -> Slot | None:
         """Give an idle replica if there is one, and nobody who waits has been overtaken too often."""
-        self._check_open()
-        front = self.readers[0] if self.readers else None
-        if front is not None and front.overtaken >= PATIENCE:
+        if self.closed:
+            self._check_open()
+        if not self.readers:
+            return self._start_one()
+        front = self.readers[0]
+        if front.overtaken >= PATIENCE:
             return None
         slot = self._start_one()
-        if slot is not None and front is not None:
+        if slot is not None:
             front.overtaken += 1
         return slot
 
@@ -242,19 +246,21 @@ class PoolState:
         self._pump()
 
     def _start_one(self) -> Slot | None:
-        """Start a read on the idle slot that needs least work, if the image's users allow it."""
+        """Start a read on the idle slot that needs least work, if the image's users allow it.
+
+        One that's at the newest version needs none, one that has an instance less than one that hasn't.
+        """
         if self.committing:
             return None
         best: Slot | None = None
-        least = 3
+        version, idle = self.version, Phase.IDLE
         for slot in self.slots.values():
-            if slot.phase is Phase.IDLE:
-                work = self._work(slot)
-                if work == 0:
+            if slot.phase is idle:
+                if slot.version == version and not slot.dirty:
                     slot.phase = Phase.READING
                     return slot
-                if work < least:
-                    best, least = slot, work
+                if best is None or (best.version < 0 <= slot.version):
+                    best = slot
         if best is None:
             return None
         if self.committer is not None:
@@ -262,11 +268,6 @@ class PoolState:
         best.phase = Phase.STARTING
         self.sharing += 1
         return best
-
-    def _work(self, slot: Slot) -> int:
-        if slot.version < 0:
-            return 2
-        return int(slot.dirty or slot.version != self.version)
 
     # -- writes --------------------------------------------------------------------------------------------------------
 
@@ -301,7 +302,7 @@ class PoolState:
         unused = [slot for slot in made if slot.phase is Phase.IDLE and slot.version < self.version]
         for slot in unused[: max(len(made) - self.keep, 0)]:
             slot.version, slot.dirty = -1, False
-            self._decisions.append(Dispose(slot))
+            self._decide(Dispose(slot))
 
     def write_done(self) -> None:
         """Note that the writer has left the leader."""
@@ -365,7 +366,7 @@ class PoolState:
 
     def _remove(self, slot: Slot) -> None:
         del self.slots[slot.number]
-        self._decisions.append(Dispose(slot))
+        self._decide(Dispose(slot))
 
     def _unshare(self) -> None:
         self.sharing -= 1
@@ -381,29 +382,29 @@ class PoolState:
             return
         if self.committer is not None and not self.committing and not self.sharing:
             self.committing = True
-            self._decisions.append(Commit(self.committer))
+            self._decide(Commit(self.committer))
         if self.committer is None:
             while self.sharers:
                 self.sharing += 1
-                self._decisions.append(Share(self.sharers.popleft()))
+                self._decide(Share(self.sharers.popleft()))
         if self.writer is None and self.writers:
             self.writer = self.writers.popleft()
-            self._decisions.append(Write(self.writer))
+            self._decide(Write(self.writer))
         while self.readers and (self.readers[0].direct or self.readers[0].overtaken >= PATIENCE):
             slot = self._start_one()
             if slot is None:
                 return
-            self._decisions.append(Read(self.readers.popleft(), slot))
+            self._decide(Read(self.readers.popleft(), slot))
         if not self.readers:
             return
         front = self.readers[0]
         if not (front.called or front.left or front.direct) and self._startable():
             front.first = front.called = True
-            self._decisions.append(Call(front))
+            self._decide(Call(front))
 
     def _startable(self) -> bool:
         """Tell whether `_start_one` would find a replica."""
         if self.committing:
             return False
         idle = (slot for slot in self.slots.values() if slot.phase is Phase.IDLE)
-        return any(self.committer is None or not self._work(slot) for slot in idle)
+        return any(self.committer is None or (slot.version == self.version and not slot.dirty) for slot in idle)

@@ -64,7 +64,10 @@ def session_of(guest: Guest) -> Session:
         fields = guest.state[KEY]
     except KeyError:
         raise AdapterError("there's no started Trealla behind this guest handle: open it with TreallaAdapter") from None
-    session = local[KEY] = Session(guest, Pointers._make(fields))
+    if session is not None and session.pointers == fields:
+        session.attach(guest)
+    else:
+        session = local[KEY] = Session(guest, Pointers._make(fields))
     if session.pointers.streaming:
         session.restart()  # an earlier transaction has left a stream behind
     return session
@@ -90,7 +93,7 @@ class Pointers(NamedTuple):
 class Session:
     """Send requests to the interpreter behind one guest handle, and take its messages.
 
-    Hazard: like the handle, it's for one thread at a time, and dies with the transaction.
+    Hazard: like the handle, it's for one thread at a time, and dies with the transaction, unless the next one attaches it.
     """
 
     __slots__ = (
@@ -124,6 +127,16 @@ class Session:
         self._lost = False
         self._flags_changed = False
         self._text: bytes | None = None
+
+    def attach(self, guest: Guest) -> None:
+        """Go on with the next handle on the same instance, whose state is that of the interpreter that this is about."""
+        self.guest = guest
+        self.memory = guest.memory
+        self.broken = self._settled = self._lost = self._flags_changed = False
+        self._text = None
+        self._messages.clear()
+        self._out.clear()
+        self._err.clear()
 
     def begin(self, goal: str) -> None:
         """Start the serving query, and all this is about, with a goal that loads the driver and goes on to serve."""

@@ -21,7 +21,7 @@ from replicate.copy_on_write import CopyOnWriteSnapshot
 from replicate.errors import GuestTimeoutError, PoolTimeoutError, ReplicateError
 from replicate.memory import PlainCopySnapshot
 from replicate.memory_modes import why_not_copy_on_write
-from replicate.pool_state import PoolState, Slot
+from replicate.pool_state import Phase, PoolState, Slot
 
 CELLS = 24
 PAGE = 4096
@@ -164,7 +164,15 @@ def test_the_checker_knows_a_bad_history() -> None:
 
 def plant_stale_idle_replicas(patch: pytest.MonkeyPatch) -> None:
     """Forget that private pages don't follow the image: a replica of an older version is taken as it is."""
-    patch.setattr(PoolState, "_work", lambda self, slot: 2 if slot.version < 0 else int(slot.dirty))
+    right = PoolState.image_done
+
+    def image_done(self: PoolState, *, committed: bool) -> None:
+        right(self, committed=committed)
+        for slot in self.slots.values():
+            if slot.phase is Phase.IDLE and slot.version >= 0:
+                slot.version = self.version
+
+    patch.setattr(PoolState, "image_done", image_done)
 
 
 def plant_no_reset(patch: pytest.MonkeyPatch) -> None:
