@@ -7,8 +7,11 @@ they were last dropped, by the guest or by the host, and the kernel can list the
 - Commit: the leader's private pages go to the image. A replica that is mid-read first gets private copies of the pages
   that differ, with their old content, and so keeps its version to the end.
 - Restore (reset, refresh, roll back): the image's content is copied over the instance's private pages. They stay private:
-  dropping them would cost a page fault each, about 2 us, as soon as they're written again, copying costs a tenth of that.
-  Private pages don't follow the image, which is why a stale replica must be restored, too, before a read.
+  dropping them would cost a page fault each as soon as they're written again, copying costs a tenth of that
+  (`PrivatePages` knows when it's enough). Private pages don't follow the image, which is why a stale replica must be
+  restored, too, before a read.
+- Listing private pages takes the kernel 5 ns for every page that is mapped. If the process has had no page fault since the
+  last time, they're the same as then.
 - A new replica is an instance and one mapping.
 
 The mechanism is that of CRIU's and wasmtime's copy-on-write images, turned around: the image moves, under mappings that stay.
@@ -27,21 +30,17 @@ import attrs
 from replicate import linux
 from replicate.memory import CopyCost, MemorySnapshot
 from replicate.memory_runs import MemoryState, read_memory
+from replicate.private_pages import PrivatePages, Ranges
 
 if TYPE_CHECKING:
     from replicate.interfaces import Instance
 
-__all__ = ["KEEP_PRIVATE", "CopyOnWriteSnapshot", "Overlay", "fits"]
-
-KEEP_PRIVATE = 8 << 20
-"""Bytes of private pages that an instance keeps when it's restored or committed; with more, all are dropped."""
+__all__ = ["CopyOnWriteSnapshot", "Overlay", "fits"]
 
 _BLOCK = 1 << 20
 _ZEROS_SIZE = 1 << 16
 _zeros = ctypes.create_string_buffer(_ZEROS_SIZE)
 _ZEROS_AT = ctypes.addressof(_zeros)
-
-Ranges = list[tuple[int, int]]
 
 
 @attrs.define(eq=False)
@@ -51,6 +50,7 @@ class Overlay:
     address: int
     size: int
     owner: CopyOnWriteSnapshot
+    private: PrivatePages
 
 
 def fits(page_size: int) -> bool:
@@ -62,6 +62,10 @@ def _free(file: int, mapping: list[int]) -> None:
     os.close(file)
     if mapping[1]:
         linux.unmap(mapping[0], mapping[1])
+
+
+def _pages(ranges: Ranges) -> int:
+    return sum(end - start for start, end in ranges) // linux.PAGE_SIZE
 
 
 class CopyOnWriteSnapshot(MemorySnapshot):
@@ -76,6 +80,8 @@ class CopyOnWriteSnapshot(MemorySnapshot):
         self._file = os.memfd_create(f"replicate-memory-{index}", os.MFD_CLOEXEC)
         self._mapping = [0, 0]
         """Address and size of the shared mapping that commits write through."""
+        self._written: Ranges = []
+        """What of the leader's memory may differ from the image; a commit is to copy `_ranges` of it."""
         self._ranges: Ranges = []
         self._finalizer = weakref.finalize(self, _free, self._file, self._mapping)
 
@@ -89,7 +95,7 @@ class CopyOnWriteSnapshot(MemorySnapshot):
     # -- commit --------------------------------------------------------------------------------------------------------
 
     def prepare(self, leader: Instance) -> None:
-        self._ranges = self._written(leader)
+        self._ranges = self._written = self._find_written(leader)
 
     def _overlay(self, instance: Instance) -> Overlay | None:
         overlay: Overlay | None = instance.overlays.get(self.index)
@@ -98,7 +104,7 @@ class CopyOnWriteSnapshot(MemorySnapshot):
             return None
         return overlay
 
-    def _written(self, leader: Instance) -> Ranges:
+    def _find_written(self, leader: Instance) -> Ranges:
         """List what of the leader's memory may differ from the image, as offsets."""
         size = len(leader.memory_view(self.index))
         overlay = self._overlay(leader)
@@ -107,9 +113,19 @@ class CopyOnWriteSnapshot(MemorySnapshot):
                 return [(0, size)] if size else []
             # The first commit, into a file that reads as zeros.
             return self._nonzero(leader.memory_address(self.index), size)
-        base = overlay.address
-        # Pages that the memory grew by are an anonymous mapping: there, private means touched.
-        return [(start - base, end - base) for start, end in self._pages.private(base, base + size)]
+        if overlay.size != size:
+            # Pages that the memory grew by are an anonymous mapping: there, private means touched.
+            overlay.private.forget()
+        return self._private(overlay, size)
+
+    def _private(self, overlay: Overlay, size: int) -> Ranges:
+        """List an instance's private pages, as offsets."""
+        base, pages = overlay.address, self._pages
+
+        def scan() -> Ranges:
+            return [(start - base, end - base) for start, end in pages.private(base, base + size)]
+
+        return overlay.private.find(scan, pages.faults)
 
     @staticmethod
     def _nonzero(base: int, size: int) -> Ranges:
@@ -142,6 +158,8 @@ class CopyOnWriteSnapshot(MemorySnapshot):
             linux.unmap(*old)
 
     def protect(self, leader: Instance, running: Iterable[Instance]) -> None:
+        if not running:
+            return
         # The runtime isn't asked where a reader's memory is: its guest is running, on another thread.
         overlays = (reader.overlays.get(self.index) for reader in running)
         readers: list[Overlay] = [overlay for overlay in overlays if overlay is not None]
@@ -165,8 +183,8 @@ class CopyOnWriteSnapshot(MemorySnapshot):
         overlay = self._overlay(leader)
         if overlay is None or overlay.size != size:
             self._map(leader, overlay, base, size)
-        elif copied > KEEP_PRIVATE:
-            self._drop(base, self._ranges)
+        elif overlay.private.worn(_pages(self._written)):
+            self._drop(base, self._written)
         return CopyCost(-(-copied // linux.PAGE_SIZE), copied)
 
     @staticmethod
@@ -198,21 +216,23 @@ class CopyOnWriteSnapshot(MemorySnapshot):
         if overlay is None:
             return CopyCost()
         image = self._mapping[0]
-        ranges = self._pages.private(base, base + size)
-        copied = sum(end - start for start, end in ranges)
-        if copied > KEEP_PRIVATE:
-            self._drop(0, ranges)
+        ranges = self._private(overlay, size)
+        pages = _pages(ranges)
+        if overlay.private.worn(pages):
+            self._drop(base, ranges)
             return CopyCost()
         for start, end in ranges:
-            linux.copy(start, image + start - base, end - start)
-        return CopyCost(copied // linux.PAGE_SIZE, copied)
+            linux.copy(base + start, image + start, end - start)
+        return CopyCost(pages, pages * linux.PAGE_SIZE)
 
     def _map(self, instance: Instance, overlay: Overlay | None, base: int, size: int) -> None:
         """Lay the image over an instance's memory, or over what it has grown by."""
         start = overlay.size if overlay is not None else 0
         if size > start:
             linux.map_private(base + start, size - start, self._file, start)
-        instance.overlays[self.index] = Overlay(base, size, self)
+        private = PrivatePages() if overlay is None else overlay.private
+        private.forget()
+        instance.overlays[self.index] = Overlay(base, size, self, private)
 
     def private_bytes(self, instance: Instance) -> int:
         overlay: Overlay | None = instance.overlays.get(self.index)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import array
 import ctypes
 import errno
+import itertools
 import mmap
 import os
 import sys
@@ -65,6 +66,8 @@ available = sys.platform == "linux" and hasattr(os, "memfd_create")
 """Whether this is a Linux with what is needed to try."""
 
 if available:
+    import resource
+
     _libc: Any = ctypes.PyDLL(None, use_errno=True)
     _mmap = _libc.mmap
     _mmap.restype = c_void_p
@@ -158,10 +161,33 @@ class PageMap:
         self._local = threading.local()
         self.scans = scan and self._can_scan()
         """Whether PAGEMAP_SCAN is used."""
+        self._changes = itertools.count()
+        self.counts_faults = self._faults_are_counted()
+        """Whether the kernel counts page faults."""
 
     def close(self) -> None:
         """Close the file."""
         os.close(self._file)
+
+    def faults(self) -> int:
+        """Count this process's page faults so far, those of its threads that have ended too (getrusage(2)).
+
+        Where they aren't counted, every look gives another number.
+        """
+        if not self.counts_faults:
+            return next(self._changes)
+        usage = resource.getrusage(resource.RUSAGE_SELF)
+        return usage.ru_minflt + usage.ru_majflt
+
+    def _faults_are_counted(self) -> bool:
+        self.counts_faults = True
+        with mmap.mmap(-1, 4 * PAGE_SIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as room:
+            for page in range(4):
+                before = self.faults()
+                room[page * PAGE_SIZE] = 1
+                if self.faults() == before:
+                    return False
+        return True
 
     def _can_scan(self) -> bool:
         try:

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 __all__ = ["WasmtimeInstance"]
 
 _FUNC, _GLOBAL, _TABLE, _MEMORY = _capi.EXTERN_FUNC, _capi.EXTERN_GLOBAL, _capi.EXTERN_TABLE, _capi.EXTERN_MEMORY
+_WIDTHS = {"i32": 4, "i64": 8, "f32": 4, "f64": 8, "v128": 16}
 _at = ctypes.addressof
 
 
@@ -57,6 +58,10 @@ class WasmtimeInstance(Instance):
         self._externs: dict[str, Any] = {}
         self._views: dict[int, tuple[int, memoryview]] = {}
         self._names_by_identity: dict[int, int] | None = None
+        self._numbers: dict[int, tuple[int, int, int]] = {}
+        value = _capi.Value()
+        self._room_at = _at(value)
+        self._room = memoryview(value).cast("B")
         linked = self.linkage.imports
         externs = ctypes.create_string_buffer(_capi.EXTERN_SIZE * max(len(linked), 1))
         for position, value in enumerate(linked):
@@ -111,8 +116,8 @@ class WasmtimeInstance(Instance):
         if not self.cell.stale:
             self.cell.close()
             self.generation += 1
-            self._functions.clear()
-            self._views.clear()
+            for known in (self._functions, self._views, self._externs, self._numbers, self._companions):
+                known.clear()
             self.guest._kill()
 
     def _extern(self, name: str) -> Any:
@@ -215,16 +220,26 @@ class WasmtimeInstance(Instance):
         _capi.global_get(self.cell.context, self._global(index), _at(value))
         return value
 
+    def _number(self, index: int) -> tuple[int, int, int]:
+        """Give where a number global is, its kind, and where its bits end in the buffer for one."""
+        found = self._numbers.get(index)
+        if found is None:
+            text = self.module.info.globals[index].value.text
+            found = (self._global(index), _capi.NUMBER_KINDS[text], 8 + _WIDTHS[text])
+            self._numbers[index] = found
+        return found
+
     def global_bits(self, index: int) -> int:
-        raw = bytes(self._read_global(index))
-        width = {0: 4, 1: 8, 2: 4, 3: 8, 4: 16}[raw[0]]
-        return int.from_bytes(raw[8 : 8 + width], "little")
+        where, _, end = self._number(index)
+        _capi.global_get(self.cell.context, where, self._room_at)
+        return int.from_bytes(self._room[8:end], "little")
 
     def set_global_bits(self, index: int, bits: int) -> None:
-        kind = _capi.NUMBER_KINDS[self.module.info.globals[index].value.text]
-        value = _capi.Value(kind)
-        ctypes.memmove(_at(value) + 8, bits.to_bytes(16, "little"), 16)
-        self._write_global(index, value)
+        where, self._room[0], _ = self._number(index)
+        self._room[8:24] = bits.to_bytes(16, "little")
+        error = _capi.global_set(self.cell.context, where, self._room_at)
+        if error is not None:
+            raise engine_error(error)
 
     def _write_global(self, index: int, value: Any) -> None:
         error = _capi.global_set(self.cell.context, self._global(index), _at(value))

@@ -713,6 +713,7 @@ class EngineTests:
         memory, put = instance.memory, instance.exports["set"]
         instance.call("set", 1, 1)
         bound = instance.bind("get")
+        instance.snapshot()
         instance.close()
         instance.close()
         for use in (lambda: instance.call("get", 0), lambda: memory.size, lambda: put(1, 1), lambda: bound(0)):

@@ -16,9 +16,9 @@ import pytest
 from hypothesis import given, settings
 
 from replicate import Pool, linux, load_engine
-from replicate.copy_on_write import KEEP_PRIVATE
 from replicate.errors import PoolError, PoolForkedError, ReplicateWarning
-from replicate.memory_modes import memory_maker, why_not_copy_on_write
+from replicate.memory_modes import memory_maker, page_map, why_not_copy_on_write
+from replicate.private_pages import MOST_KEPT
 
 pytestmark = pytest.mark.skipif(
     why_not_copy_on_write() is not None, reason=f"no copy-on-write: {why_not_copy_on_write()}"
@@ -116,13 +116,67 @@ def test_a_commit_copies_what_was_written_and_no_more() -> None:
 
 def test_a_large_write_leaves_no_private_pages_behind() -> None:
     with open_pool(256, replicas=1) as pool:
-        pages = KEEP_PRIVATE // PAGE + 100
+        pages = MOST_KEPT + 100
         pool.write(lambda guest: guest.call("touch", pages, PAGE, 3))
         pool.write(lambda guest: guest.call("poke", 0, 4))
         assert pool.stats().last_commit_pages == 1
         pool.read(lambda guest: guest.call("touch", pages, PAGE, 9))
         assert pool.read(lambda guest: (guest.call("peek", 0), guest.call("peek", PAGE))) == (4, 3)
         assert sum(pool.stats().private_bytes) == 0
+
+
+def test_loading_much_once_leaves_later_writes_cheap() -> None:
+    with open_pool(256, replicas=1) as pool:
+        pool.write(lambda guest: guest.call("touch", 1500, PAGE, 3))
+        for value in range(5):
+            pool.write(lambda guest, value=value: guest.call("poke", 0, value))
+        assert pool.stats().last_commit_pages <= 2
+        assert pool.read(lambda guest: (guest.call("peek", 0), guest.call("peek", PAGE))) == (4, 3)
+
+
+@pytest.mark.parametrize("counted", [True, False])
+def test_what_other_threads_write_in_a_transaction_is_seen(counted: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where no page fault was counted, the private pages aren't listed again: a fault counts on whatever thread it is."""
+    monkeypatch.setattr(page_map(), "counts_faults", counted)
+
+    def elsewhere(do: Any, *args: Any) -> None:
+        thread = threading.Thread(target=do, args=args)
+        thread.start()
+        thread.join()
+
+    with open_pool(64, replicas=1) as pool:
+        for page in range(20):
+            at = 2 * PAGE * page
+            with pool.reading() as guest:
+                elsewhere(guest.call, "poke", at, 99)
+            assert pool.read(lambda guest, at=at: guest.call("peek", at)) == 0
+            with pool.writing() as guest:
+                elsewhere(guest.call, "poke", at, page + 1)
+                elsewhere(guest.memory.write, at + PAGE, b"host")
+            assert pool.read(lambda guest, at=at: (guest.call("peek", at), guest.memory.read(at + PAGE, 4))) == (
+                page + 1,
+                b"host",
+            )
+            with pytest.raises(LookupError), pool.writing() as guest:
+                elsewhere(guest.call, "poke", at, -1)
+                raise LookupError
+            pool.write(lambda guest: None)
+            assert pool.read(lambda guest, at=at: guest.call("peek", at)) == page + 1
+
+
+def test_without_a_page_fault_nothing_is_listed_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    if not page_map().counts_faults:
+        pytest.skip("page faults aren't counted here")
+    scans = []
+    right = linux.PageMap.private
+    monkeypatch.setattr(
+        linux.PageMap, "private", lambda self, start, end: scans.append(start) or right(self, start, end)
+    )
+    with open_pool(64, replicas=1) as pool:
+        for value in range(200):
+            pool.write(lambda guest, value=value: guest.call("touch", 10, PAGE, value))
+            assert pool.read(lambda guest: guest.call("peek", 9 * PAGE)) == value
+    assert len(scans) < 200, "each of 200 writes and 200 reads could have had one"
 
 
 @pytest.mark.parametrize("overlap", [True, False])
