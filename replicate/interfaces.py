@@ -46,6 +46,8 @@ class EngineTraits:
     gc: bool
     extended_const: bool
     relaxed_simd: bool
+    extern_elements: bool
+    """Element segments of externref."""
     reference_values: bool
     """funcref and externref arguments, results and host access to tables."""
     releases_gil: bool

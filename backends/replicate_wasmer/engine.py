@@ -22,7 +22,7 @@ __all__ = ["WasmerEngine"]
 
 _CACHE_FORMAT = 1
 _SMALL = 1 << 12
-_ACCESS = HostAccess(exact_f32=False, references=False)
+_ACCESS = HostAccess(exact_f32=False, references=False, imported_tables=False)
 # What wasmer says about modules that use what came after it.
 _UNKNOWN_PROPOSALS = (
     "enabled",
@@ -35,6 +35,7 @@ _UNKNOWN_PROPOSALS = (
     "unknown value type",
     "invalid value type",
     "invalid reference type",
+    "Unsupported feature",
     "unknown opcode",
     "Unknown opcode",
 )
@@ -58,6 +59,7 @@ class WasmerEngine(Engine):
         gc=False,
         extended_const=False,
         relaxed_simd=False,
+        extern_elements=False,
         reference_values=False,
         releases_gil=False,
         thread_bound=True,

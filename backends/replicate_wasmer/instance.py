@@ -10,7 +10,7 @@ from replicate.errors import ArgumentTypeError, MemoryAccessError, UnsupportedEr
 from replicate.helped import HelpedReferences
 from replicate.interfaces import Instance, Reference, refuse_references
 from replicate.limits import ResourceLimits
-from replicate.linking import Linkage, LinkedFunction, LinkedGlobal, LinkedMemory
+from replicate.linking import Linkage, LinkedFunction, LinkedGlobal, LinkedMemory, LinkedTable
 from replicate.values import bits_to_value, value_to_bits
 
 from ._runtime import wasmer
@@ -65,8 +65,17 @@ class WasmerInstance(Instance):
         found: dict[str, dict[str, Any]] = {}
         maker = self.module.maker(self.linkage, compiled.store)
         made = wasmer.Instance(maker).exports if maker is not None else None
+        if maker is not None:
+            self.cell.natives.append(made)  # wasmer itself doesn't keep alive what was imported
         for position, linked in enumerate(self.linkage.imports):
             wanted = self.module.info.imports[position]
+            if isinstance(linked, LinkedTable):
+                if linked.type != wanted.type:
+                    raise UnsupportedError(
+                        f"import {linked.name}: wasmer can't make a table, so the module has it with the limits that it "
+                        f"declares, {wanted.type}; leave it out of the imports"
+                    )
+                continue
             names = found.setdefault(wanted.module, {})
             if wanted.name in names:
                 raise UnsupportedError(

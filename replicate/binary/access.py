@@ -18,5 +18,9 @@ class HostAccess:
     """References cross, tables can be read, set and grown, and functions in them told apart. Where they can't, functions are
     added that do all this without any reference leaving the module."""
 
+    imported_tables: bool = True
+    """Tables can be made and given to a module. Where they can't, the module is made to define those that it imports, with
+    the limits that it declares."""
+
 
 FULL_ACCESS = HostAccess()

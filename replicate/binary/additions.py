@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from replicate.binary import leb
 from replicate.binary.cursor import Cursor
+from replicate.binary.import_items import split_imports
 from replicate.binary.module import Kind, ModuleInfo
 from replicate.binary.reader import CODE, SECTION_ORDER
 from replicate.binary.signature import HEADER
@@ -13,7 +14,7 @@ from replicate.binary.types import FuncType, ValType
 
 __all__ = ["ELEMENT", "GLOBAL", "Additions"]
 
-_TYPE, _FUNCTION, _TABLE, _MEMORY, _EXPORT, _START = 1, 3, 4, 5, 7, 8
+_TYPE, _IMPORT, _FUNCTION, _TABLE, _MEMORY, _EXPORT, _START = 1, 2, 3, 4, 5, 7, 8
 GLOBAL, ELEMENT = 6, 9
 _KIND_CODES: dict[Kind, bytes] = {"func": b"\0", "table": b"\1", "memory": b"\2", "global": b"\3", "tag": b"\4"}
 _FUNC = b"\x60"
@@ -34,6 +35,7 @@ class Additions:
             id_: [] for id_ in (_TYPE, _FUNCTION, _TABLE, _MEMORY, GLOBAL, _EXPORT, ELEMENT, CODE)
         }
         self._types: dict[FuncType, int] = {}
+        self._own_tables: list[bytes] = []
 
     def export(self, kind: Kind, index: int, name: str | None = None) -> str:
         """Export something under a name of ours, and return the name."""
@@ -58,6 +60,14 @@ class Additions:
         self._added[_TABLE].append(encoded)
         return len(self._info.tables) + len(self._added[_TABLE]) - 1
 
+    def own_imported_tables(self) -> None:
+        """Have the module define the tables that it imports; they are the first in their index space as before."""
+        items = list(split_imports(self._wasm, self._info))
+        self._own_tables = [type_ for kind, _, type_ in items if kind == "table"]
+        if self._own_tables:
+            kept = [name + _KIND_CODES[kind] + type_ for kind, name, type_ in items if kind != "table"]
+            self.replaced[_IMPORT] = leb.vector(kept)
+
     def memory(self, encoded: bytes) -> int:
         """Add a memory of the encoded type, and return its index."""
         self._added[_MEMORY].append(encoded)
@@ -75,6 +85,8 @@ class Additions:
     def encode(self) -> bytes:
         """Return the module with all that was added, and without its start section."""
         added = self._added
+        if self._own_tables and all(section.id != _TABLE for section in self._info.sections):
+            added[_TABLE] = self._own_tables + added[_TABLE]
         missing = [id_ for id_ in SECTION_ORDER if added.get(id_)]
         encoded = [HEADER]
         for section in self._info.sections:
@@ -84,8 +96,10 @@ class Additions:
                     id_ = missing.pop(0)
                     encoded += _section(id_, leb.vector(added[id_]))
             content = self.replaced.get(section.id) or self._wasm[section.start : section.end]
+            if section.id == _TABLE:
+                content = _extended(content, before=self._own_tables)
             if missing and section.id == missing[0]:
-                encoded += _section(section.id, _appended(content, added[missing.pop(0)]))
+                encoded += _section(section.id, _extended(content, after=added[missing.pop(0)]))
             elif section.id != _START:
                 encoded += _section(section.id, content)
         for id_ in missing:
@@ -115,8 +129,10 @@ def _section(id_: int, content: bytes) -> tuple[bytes, bytes, bytes]:
     return bytes([id_]), leb.unsigned(len(content)), content
 
 
-def _appended(content: bytes, items: list[bytes]) -> bytes:
-    """Return the encoded vector `content` with `items` at its end."""
+def _extended(content: bytes, *, before: Sequence[bytes] = (), after: Sequence[bytes] = ()) -> bytes:
+    """Return the encoded vector `content` with more items."""
+    if not before and not after:
+        return content
     cursor = Cursor(content, 0, len(content))
-    count = cursor.u32()
-    return b"".join([leb.unsigned(count + len(items)), content[cursor.position :], *items])
+    count = leb.unsigned(cursor.u32() + len(before) + len(after))
+    return b"".join([count, *before, content[cursor.position :], *after])

@@ -62,6 +62,8 @@ class _Rewriter:
 
     def plan(self) -> StatePlan:
         info, labels = self._info, self._info.labels("memory")
+        if not self._access.imported_tables:
+            self.additions.own_imported_tables()
         memories = tuple(
             MemorySlot(index, self._export("memory", index), type_, labels.get(index))
             for index, type_ in enumerate(info.memories)

@@ -105,6 +105,7 @@ PROPOSALS = {
     "exceptions": "(module (tag $t) (func (throw $t)))",
     "gc": "(module (type $s (struct (field i32))) (func (drop (struct.new_default $s))))",
     "extended_const": "(module (global i32 (i32.add (i32.const 1) (i32.const 2))))",
+    "extern_elements": "(module (elem externref (ref.null extern)))",
     "relaxed_simd": "(module (func (param v128 v128) (result v128) (i8x16.relaxed_swizzle (local.get 0) (local.get 1))))",
 }
 
