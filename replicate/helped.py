@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["HelpedReferences"]
 
-_MOST_ELEMENTS = 0xFFFFFFFF
+_MOST_ELEMENTS = _UNKNOWN = 0xFFFFFFFF
 
 
 class HelpedReferences:
@@ -138,6 +138,8 @@ class HelpedReferences:
                 index: int = self._instance.call_bits(name)
             except Trap:
                 continue
+            if index == _UNKNOWN:
+                break
             self._hints[place] = name
             return index
         self._instance.call_bits(self._hand.calm)

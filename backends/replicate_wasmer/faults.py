@@ -21,14 +21,14 @@ _SHOWN_FRAMES = 16
 
 def call_fault(error: BaseException) -> BaseException:
     """Give the exception for a guest call that failed, given that no host function raised: a `Trap` in most cases."""
-    if isinstance(error, RuntimeError):
+    if type(error) is RuntimeError:  # and not a RecursionError, for instance
         return _trap(str(error)) or EngineError(f"wasmer refused: {error}")
     return _panic(error) or error
 
 
 def instantiation_fault(error: BaseException) -> BaseException:
     """Give the exception for an instantiation that failed: a `Trap` for a segment that doesn't fit."""
-    if isinstance(error, RuntimeError):
+    if type(error) is RuntimeError:
         return _trap(str(error)) or InstantiationError(f"wasmer refused: {error}")
     return _panic(error) or error
 

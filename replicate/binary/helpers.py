@@ -34,7 +34,7 @@ _LOCAL_GET, _LOCAL_SET, _GLOBAL_GET, _GLOBAL_SET, _TABLE_GET, _TABLE_SET = (
 _I32_CONST, _REF_NULL, _REF_IS_NULL = b"\x41", b"\xd0", b"\xd1"
 _TABLE_GROW, _TABLE_SIZE = b"\xfc\x0f", b"\xfc\x10"
 _BITS_OF_F32, _F32_OF_BITS = b"\xbc", b"\xbe"
-_ZERO, _ONE, _NONE = b"\x41\0", b"\x41\1", b"\x41\x7f"
+_ZERO, _ONE, _MINUS_ONE = b"\x41\0", b"\x41\1", b"\x41\x7f"
 _FIRST = b"\x20\0"
 _NULL_FUNC, _NULL_EXTERN, _FUNCREF = b"\xd0\x70", b"\xd0\x6f", b"\x70"
 _LONG_REFERENCE_TYPE = 0x63
@@ -224,7 +224,16 @@ class HelperWriter:
         return self._additions.function(self._info.functions[index], code + _CALL + leb.unsigned(index))
 
     def _identify(self, type_index: int, type_: FuncType, flag: bytes, noted: bytes) -> str:
-        code = _ONE + _GLOBAL_SET + flag + b"".join(_zero(param) or b"" for param in type_.params) + _ZERO
+        code = (
+            _ONE
+            + _GLOBAL_SET
+            + flag
+            + _MINUS_ONE
+            + _GLOBAL_SET
+            + noted
+            + b"".join(_zero(param) or b"" for param in type_.params)
+            + _ZERO
+        )
         code += _CALL_INDIRECT + leb.unsigned(type_index) + self._hand + _DROP * len(type_.results)
         return self._helper(f"hand:identify:{type_index}", code + _GLOBAL_GET + noted, (), (I32,))
 

@@ -136,8 +136,8 @@ class HandHelpers:
     """Name the functions that work on the hand, a hidden place for one reference to a function.
 
     `take` puts a function there, by its number in `functions`, and `drop` null. Each function of `identify` returns the index
-    of the function there if it has the right type, and traps otherwise; after such traps `calm` must be called before any
-    function of the module is. `identify` is empty where nothing has to be identified.
+    of the function there, or -1 where the function doesn't say who it is, and traps if it has another type; after such traps
+    `calm` must be called before any function of the module is. `identify` is empty where nothing has to be identified.
     """
 
     functions: Mapping[int, int]
