@@ -18,7 +18,6 @@ from replicate.errors import EngineUnavailableError, UnsupportedError
 from replicate.testing import EngineTests, SnapshotMachine, assert_engine_replicates
 from replicate_wasmer import WasmerEngine
 
-
 try:
     load_engine("wasmer")
 except EngineUnavailableError as missing:
