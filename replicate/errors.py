@@ -52,6 +52,7 @@ __all__ = [
     "SnapshotMismatchError",
     "StateError",
     "TableAccessError",
+    "ThreadBoundError",
     "Trap",
     "TrapCode",
     "UnknownAdapterError",
@@ -164,6 +165,10 @@ class HostResultError(CallError, TypeError):
 
 class ConcurrentUseError(CallError, RuntimeError):
     """Report a second thread entering an instance while the first is still inside."""
+
+
+class ThreadBoundError(ConcurrentUseError):
+    """Report an instance used on another thread than the one that made it, on an engine that can't do that."""
 
 
 class TrapCode(enum.Enum):

@@ -46,16 +46,19 @@ class EngineTraits:
     gc: bool
     extended_const: bool
     relaxed_simd: bool
+    extern_elements: bool
+    """Element segments of externref."""
     reference_values: bool
-    """funcref and externref arguments, results and host access to tables."""
+    """funcref and externref arguments and results, and host access to elements of tables. An engine without it carries
+    references as state all the same: see `replicate.binary.HostAccess` and `replicate.helped`."""
     releases_gil: bool
     """Guest calls let other Python threads run, so replicas in threads use several cores."""
     thread_bound: bool
-    """Instances may only be used on the thread that made them."""
+    """Instances may only be used on the thread that made them, `close` apart; elsewhere uses raise `ThreadBoundError`."""
     interruptible: bool
     """A running guest can be stopped from another thread."""
     resource_limits: bool
-    """`ResourceLimits` are kept."""
+    """`ResourceLimits` are kept; where they aren't, asking for any raises `UnsupportedError`."""
     companions: bool
     """`replicate.imports.Companion` functions are called without Python."""
     stable_memory: bool

@@ -16,7 +16,7 @@ import replicate
 from replicate import errors
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = ["replicate", "replicate_wasmtime", "replicate_trealla", "replicate_kv"]
+PACKAGES = ["replicate", "replicate_wasmtime", "replicate_wasmer", "replicate_trealla", "replicate_kv"]
 
 
 def _modules(package: str) -> list[str]:
@@ -40,15 +40,22 @@ def _imports(module: str) -> set[str]:
 @pytest.mark.parametrize("module", [name for name in _modules("replicate") if not name.endswith("__main__")])
 def test_the_core_imports_no_runtime_and_no_adapter(module: str) -> None:
     allowed = {"replicate_trealla", "replicate_kv"} if module.startswith("replicate.cli") else set()
-    rooms = {"wasmtime", "wasmer", "replicate_wasmtime", "replicate_trealla", "replicate_kv"} - allowed
+    rooms = {
+        "wasmtime",
+        "wasmer",
+        "replicate_wasmtime",
+        "replicate_wasmer",
+        "replicate_trealla",
+        "replicate_kv",
+    } - allowed
     assert not _imports(module) & rooms
     if not module.startswith("replicate.testing"):
         assert not _imports(module) & {"pytest", "hypothesis"}
 
 
-@pytest.mark.parametrize("package", ["replicate_wasmtime", "replicate_trealla", "replicate_kv"])
+@pytest.mark.parametrize("package", ["replicate_wasmtime", "replicate_wasmer", "replicate_trealla", "replicate_kv"])
 def test_arrows_point_at_the_core_only(package: str) -> None:
-    others = {"replicate_wasmtime", "replicate_trealla", "replicate_kv"} - {package}
+    others = {"replicate_wasmtime", "replicate_wasmer", "replicate_trealla", "replicate_kv"} - {package}
     for module in _modules(package):
         assert not _imports(module) & others
 

@@ -78,6 +78,7 @@ class WasmtimeEngine(Engine):
         gc=True,
         extended_const=True,
         relaxed_simd=True,
+        extern_elements=True,
         reference_values=True,
         releases_gil=True,
         thread_bound=False,

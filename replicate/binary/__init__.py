@@ -11,9 +11,22 @@ from __future__ import annotations
 
 import attrs
 
+from replicate.binary.access import FULL_ACCESS, HostAccess
 from replicate.binary.effects import Effects, scan_effects
 from replicate.binary.module import DataSegment, ElementSegment, Export, Import, Kind, ModuleInfo, Section, SegmentKind
-from replicate.binary.plan import FunctionSlot, GlobalSlot, MemorySlot, SegmentSlot, StatePlan, TableSlot
+from replicate.binary.plan import (
+    Fill,
+    FunctionSlot,
+    GlobalSlot,
+    HandHelpers,
+    Helpers,
+    MemorySlot,
+    PlaceHelpers,
+    SegmentSlot,
+    StatePlan,
+    TableHelpers,
+    TableSlot,
+)
 from replicate.binary.reader import read_module
 from replicate.binary.rewrite import Instrumented, instrument
 from replicate.binary.types import (
@@ -47,6 +60,7 @@ __all__ = [
     "EXTERNREF",
     "F32",
     "F64",
+    "FULL_ACCESS",
     "FUNCREF",
     "I32",
     "I64",
@@ -61,22 +75,28 @@ __all__ = [
     "Export",
     "ExternType",
     "FieldType",
+    "Fill",
     "FuncType",
     "FunctionSlot",
     "GlobalSlot",
     "GlobalType",
+    "HandHelpers",
+    "Helpers",
+    "HostAccess",
     "Import",
     "Instrumented",
     "Kind",
     "MemorySlot",
     "MemoryType",
     "ModuleInfo",
+    "PlaceHelpers",
     "Prepared",
     "Section",
     "SegmentKind",
     "SegmentSlot",
     "StatePlan",
     "StructType",
+    "TableHelpers",
     "TableSlot",
     "TableType",
     "TagType",
@@ -98,13 +118,13 @@ class Prepared:
     plan: StatePlan
 
 
-def prepare(wasm: bytes) -> Prepared:
-    """Read, scan and instrument a core module.
+def prepare(wasm: bytes, *, access: HostAccess = FULL_ACCESS) -> Prepared:
+    """Read, scan and instrument a core module, for an engine whose host can do what `access` says.
 
     Takes some 0.05 s a megabyte of code, and 1 us a segment. Raises `InvalidModuleError`, or `ComponentError` for a
     component. What can't be captured doesn't raise: see `StatePlan.findings`.
     """
     info = read_module(wasm)
     effects = scan_effects(wasm, info)
-    instrumented = instrument(wasm, info, effects)
+    instrumented = instrument(wasm, info, effects, access=access)
     return Prepared(info, effects, instrumented.wasm, instrumented.plan)

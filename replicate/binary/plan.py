@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import attrs
 
 from replicate.binary.module import SegmentKind, describe
-from replicate.binary.types import GlobalType, MemoryType, TableType
+from replicate.binary.types import FuncType, GlobalType, MemoryType, TableType
 from replicate.errors import Finding
 
-__all__ = ["FunctionSlot", "GlobalSlot", "MemorySlot", "SegmentSlot", "StatePlan", "TableSlot"]
+__all__ = [
+    "Fill",
+    "FunctionSlot",
+    "GlobalSlot",
+    "HandHelpers",
+    "Helpers",
+    "MemorySlot",
+    "PlaceHelpers",
+    "SegmentSlot",
+    "StatePlan",
+    "TableHelpers",
+    "TableSlot",
+]
 
 
 @attrs.frozen
@@ -69,7 +83,7 @@ class TableSlot:
 
 @attrs.frozen
 class FunctionSlot:
-    """Locate a function that a table or a global may come to refer to."""
+    """Locate a function that a table or a global may come to refer to; without an export where no host can refer to it."""
 
     index: int
     export: str
@@ -93,6 +107,72 @@ class SegmentSlot:
     def describe(self) -> str:
         """How messages call it: ``data segment 2 ($rodata)``."""
         return describe(f"{self.kind} segment", self.index, self.label)
+
+
+@attrs.frozen(kw_only=True)
+class PlaceHelpers:
+    """Name the functions that move a reference between its place and the *hand* (see `HandHelpers`).
+
+    In a table they take the element's position. `load` returns 1 for null and 0 otherwise. Where the place isn't one for
+    functions nothing is moved: `store` stores null.
+    """
+
+    load: str
+    store: str
+    is_func: bool
+
+
+@attrs.frozen(kw_only=True)
+class TableHelpers:
+    """Name the functions that do with a table what its host can't: `grow` takes a number of nulls and returns the old size."""
+
+    size: str
+    grow: str
+    place: PlaceHelpers
+
+
+@attrs.frozen(kw_only=True)
+class HandHelpers:
+    """Name the functions that work on the hand, a hidden place for one reference to a function.
+
+    `take` puts a function there, by its number in `functions`, and `drop` null. Each function of `identify` returns the index
+    of the function there, or -1 where the function doesn't say who it is, and traps if it has another type; after such traps
+    `calm` must be called before any function of the module is. `identify` is empty where nothing has to be identified.
+    """
+
+    functions: Mapping[int, int]
+    take: str
+    drop: str
+    identify: tuple[str, ...]
+    calm: str
+
+
+@attrs.frozen
+class Fill:
+    """Say what instantiation writes to a table: these functions and nulls, from `offset` plus the value of a global on."""
+
+    offset: int
+    base: int | None
+    functions: tuple[int | None, ...]
+
+
+@attrs.frozen(kw_only=True)
+class Helpers:
+    """List the functions that were added to do what the engine's host can't (see `HostAccess`), by export."""
+
+    types: Mapping[str, FuncType]
+    """What each takes and returns."""
+    bit_calls: Mapping[int, str]
+    """For the index of an exported function: one that calls it, and takes and returns an i32 for each f32."""
+    bit_globals: Mapping[int, tuple[str, str | None]]
+    """For the index of a global of type f32: one that gets and one that sets it as an i32."""
+    globals: Mapping[int, PlaceHelpers]
+    """For the index of a reference global that can vary."""
+    tables: Mapping[int, TableHelpers]
+    """For the index of a table that is state."""
+    contents: Mapping[int, tuple[Fill, ...]]
+    """For the index of a table that the code never changes: what instantiation makes of it, in order."""
+    hand: HandHelpers | None
 
 
 @attrs.frozen
@@ -119,3 +199,5 @@ class StatePlan:
     """The export of what was the start function, to be called once, on the leader."""
     findings: tuple[Finding, ...]
     """What can never be captured."""
+    helpers: Helpers | None = attrs.field(default=None, kw_only=True, eq=False, repr=False)
+    """What was added for a host that can't do everything by itself."""

@@ -12,24 +12,19 @@ from __future__ import annotations
 import attrs
 
 from replicate.binary import leb
-from replicate.binary.cursor import Cursor
+from replicate.binary.access import FULL_ACCESS, HostAccess
+from replicate.binary.additions import Additions
 from replicate.binary.effects import Effects, changing_globals
 from replicate.binary.findings import can_be_captured, find_obstacles
-from replicate.binary.module import Kind, ModuleInfo
+from replicate.binary.helpers import HelperWriter
+from replicate.binary.module import ModuleInfo
 from replicate.binary.plan import FunctionSlot, GlobalSlot, MemorySlot, SegmentSlot, StatePlan, TableSlot
-from replicate.binary.reader import CODE, SECTION_ORDER
-from replicate.binary.signature import HEADER
 from replicate.binary.types import ValType
 
 __all__ = ["Instrumented", "instrument"]
 
-_TYPE, _FUNCTION, _TABLE, _MEMORY, _EXPORT, _START = 1, 3, 4, 5, 7, 8
-_KIND_CODES: dict[Kind, bytes] = {"func": b"\0", "table": b"\1", "memory": b"\2", "global": b"\3", "tag": b"\4"}
-
-_NOTHING_TO_NOTHING = b"\x60\0\0"
 _I32_CONST_0, _I32_CONST_1, _I64_CONST_0 = b"\x41\0", b"\x41\1", b"\x42\0"
 _MEMORY_INIT, _DATA_DROP, _TABLE_INIT, _ELEM_DROP = b"\xfc\x08", b"\xfc\x09", b"\xfc\x0c", b"\xfc\x0d"
-_NO_LOCALS, _END = b"\0", b"\x0b"
 _EMPTY = b"\1\0\0"  # limits: at least and at most nothing
 
 
@@ -41,43 +36,37 @@ class Instrumented:
     plan: StatePlan
 
 
-def instrument(wasm: bytes, info: ModuleInfo, effects: Effects) -> Instrumented:
+def instrument(wasm: bytes, info: ModuleInfo, effects: Effects, *, access: HostAccess = FULL_ACCESS) -> Instrumented:
     """Return the module `wasm` with all of its state exported, and its start function exported instead of run.
 
-    `info` and `effects` describe it. Hazard: an invalid module may become a valid one, so validate it as it is: a start
-    function of the wrong type is exported instead of run, and an export declares the function that it names.
+    `info` and `effects` describe it. What the engine's host can't do by itself (`access`), functions are added for; nothing
+    else depends on it.
+
+    Hazard: an invalid module may become a valid one, so validate it as it is: a start function of the wrong type is exported
+    instead of run, and an export declares the function that it names.
     """
-    rewriter = _Rewriter(wasm, info, effects)
+    rewriter = _Rewriter(wasm, info, effects, access)
     plan = rewriter.plan()
-    return Instrumented(rewriter.encode(), plan)
-
-
-def _free_prefix(info: ModuleInfo) -> str:
-    taken = {export.name.partition(":")[0] for export in info.exports}
-    stem, number = "replicate", 0
-    while stem in taken:
-        stem, number = f"replicate{number}", number + 1
-    return f"{stem}:"
+    return Instrumented(rewriter.additions.encode(), plan)
 
 
 class _Rewriter:
-    """Collect what is to be added to each section."""
+    """Decide what is to be added."""
 
-    def __init__(self, wasm: bytes, info: ModuleInfo, effects: Effects) -> None:
+    def __init__(self, wasm: bytes, info: ModuleInfo, effects: Effects, access: HostAccess) -> None:
         self._wasm = wasm
         self._info = info
         self._effects = effects
-        self._prefix = _free_prefix(info)
-        self._types: list[bytes] = []
-        self._functions: list[bytes] = []
-        self._bodies: list[bytes] = []
-        self._tables: list[bytes] = []
+        self._access = access
         self._table_of_type: dict[bytes, int] = {}
-        self._memories: list[bytes] = []
-        self._exports: list[bytes] = []
+        self._has_memory = bool(info.memories)
+        self.additions = Additions(wasm, info)
+        self._export = self.additions.export
 
     def plan(self) -> StatePlan:
         info, labels = self._info, self._info.labels("memory")
+        if not self._access.imported_tables:
+            self.additions.own_imported_tables()
         memories = tuple(
             MemorySlot(index, self._export("memory", index), type_, labels.get(index))
             for index, type_ in enumerate(info.memories)
@@ -88,34 +77,10 @@ class _Rewriter:
         segments = (*self._data_slots(), *self._element_slots())
         start = None if info.start is None else self._export("func", info.start, "start")
         findings = find_obstacles(info, self._effects)
-        return StatePlan(self._prefix, memories, globals_, tables, functions, segments, start, findings)
-
-    def encode(self) -> bytes:
-        """Return the module with all that `plan` has asked for."""
-        added = {
-            _TYPE: self._types,
-            _FUNCTION: self._functions,
-            _TABLE: self._tables,
-            _MEMORY: self._memories,
-            _EXPORT: self._exports,
-            CODE: self._bodies,
-        }
-        missing = [id_ for id_ in SECTION_ORDER if added.get(id_)]
-        encoded = [HEADER]
-        for section in self._info.sections:
-            if section.id != 0:
-                rank = SECTION_ORDER.index(section.id)
-                while missing and SECTION_ORDER.index(missing[0]) < rank:
-                    id_ = missing.pop(0)
-                    encoded += _section(id_, leb.vector(added[id_]))
-            content = self._wasm[section.start : section.end]
-            if missing and section.id == missing[0]:
-                encoded += _section(section.id, _appended(content, added[missing.pop(0)]))
-            elif section.id != _START:
-                encoded += _section(section.id, content)
-        for id_ in missing:
-            encoded += _section(id_, leb.vector(added[id_]))
-        return b"".join(encoded)
+        plan = StatePlan(self.additions.prefix, memories, globals_, tables, functions, segments, start, findings)
+        if self._access == FULL_ACCESS:
+            return plan
+        return HelperWriter(self._wasm, info, plan, self._access, self.additions).extended()
 
     # -- slots -----------------------------------------------------------------------------------------------------
 
@@ -152,7 +117,7 @@ class _Rewriter:
             return ()
         exported = {export.index for export in self._info.exports if export.kind == "func"}
         return tuple(
-            FunctionSlot(index, self._export("func", index))
+            FunctionSlot(index, self._export("func", index) if self._access.references else "")
             for index in sorted(self._effects.functions_referenced | exported)
         )
 
@@ -172,8 +137,9 @@ class _Rewriter:
             segment = info.data[index]
             if segment.mode != "passive" or not segment.length:
                 continue  # dropping it changes nothing
-            if not info.memories and not self._memories:
-                self._memories.append(_EMPTY)  # objects are made from data segments without any memory
+            if not self._has_memory:
+                self.additions.memory(_EMPTY)  # objects are made from data segments without any memory
+                self._has_memory = True
             is_64 = bool(info.memories) and info.memories[0].is_64
             target = _I64_CONST_0 if is_64 else _I32_CONST_0
             number = leb.unsigned(index)
@@ -182,8 +148,8 @@ class _Rewriter:
                 SegmentSlot(
                     kind="data",
                     index=index,
-                    probe=self._helper(f"data:{index}:probe", probe),
-                    drop=self._helper(f"data:{index}:drop", _DATA_DROP + number),
+                    probe=self.additions.helper(f"data:{index}:probe", probe),
+                    drop=self.additions.helper(f"data:{index}:drop", _DATA_DROP + number),
                     label=info.data_names.get(index),
                 )
             )
@@ -202,50 +168,21 @@ class _Rewriter:
                 SegmentSlot(
                     kind="element",
                     index=index,
-                    probe=self._helper(f"element:{index}:probe", probe + self._empty_table(segment.type)),
-                    drop=self._helper(f"element:{index}:drop", _ELEM_DROP + number),
+                    probe=self.additions.helper(f"element:{index}:probe", probe + self._empty_table(segment.type)),
+                    drop=self.additions.helper(f"element:{index}:drop", _ELEM_DROP + number),
                     label=info.element_names.get(index),
                 )
             )
         return slots
-
-    # -- additions -------------------------------------------------------------------------------------------------
-
-    def _export(self, kind: Kind, index: int, name: str | None = None) -> str:
-        full = self._prefix + (f"{kind}:{index}" if name is None else name)
-        self._exports.append(leb.name(full) + _KIND_CODES[kind] + leb.unsigned(index))
-        return full
-
-    def _helper(self, name: str, code: bytes) -> str:
-        """Add a function without parameters and results, and return its export."""
-        if not self._types:
-            self._types.append(_NOTHING_TO_NOTHING)
-        body = _NO_LOCALS + code + _END
-        index = len(self._info.functions) + len(self._functions)
-        self._functions.append(leb.unsigned(len(self._info.types)))
-        self._bodies.append(leb.unsigned(len(body)) + body)
-        return self._export("func", index, name)
 
     def _empty_table(self, element: ValType) -> bytes:
         """Return the encoded index of an empty table that elements of this type fit into, adding one if need be."""
         # Its elements must be nullable, or it would need an initial value.
         code = element.code if element.is_nullable else b"\x63" + element.code[1:]
         if code not in self._table_of_type:
-            self._table_of_type[code] = len(self._info.tables) + len(self._tables)
-            self._tables.append(code + _EMPTY)
+            self._table_of_type[code] = self.additions.table(code + _EMPTY)
         return leb.unsigned(self._table_of_type[code])
 
 
 def _can_vary(type_: ValType) -> bool:
     return not type_.is_null and can_be_captured(type_)
-
-
-def _section(id_: int, content: bytes) -> tuple[bytes, bytes, bytes]:
-    return bytes([id_]), leb.unsigned(len(content)), content
-
-
-def _appended(content: bytes, items: list[bytes]) -> bytes:
-    """Return the encoded vector `content` with `items` at its end."""
-    cursor = Cursor(content, 0, len(content))
-    count = cursor.u32()
-    return b"".join([leb.unsigned(count + len(items)), content[cursor.position :], *items])

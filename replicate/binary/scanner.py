@@ -188,32 +188,35 @@ class Scanner:
 
     def scan_body(self, data: bytes, start: int, end: int, found: set[bytes]) -> None:
         """Add the wanted instructions of the function body `data[start:end]`, locals included, to `found`, encoded."""
+        add = found.add
+        for at, after in self.locate(data, start, end):
+            add(data[at:after])
+
+    def locate(self, data: bytes, start: int, end: int) -> Iterator[tuple[int, int]]:
+        """Yield where each wanted instruction of the function body `data[start:end]` starts and ends."""
         last = end - 1
         if start > last or data[last] != _END:
             raise Cursor(data, end, end).fail("a function body that doesn't end with `end`")
         cursor = Cursor(data, start, last)
         skip_locals(cursor)
         position = cursor.position
-        match, add = self._match, found.add
+        match = self._match
         while position < last:
             step = match(data, position, last)
             assert step is not None  # the pattern matches the empty string
             reached = step.end()
-            wanted = step[1]
-            if wanted is not None:
-                add(wanted)
+            at = step.start(1)
+            if at >= 0:
+                yield at, reached
             elif reached == position:
-                reached = self._read_one(data, position, last, found)
+                cursor.position = position
+                instruction, _ = read_instruction(cursor)
+                reached = cursor.position
+                if instruction in self._wanted:
+                    yield position, reached
             position = reached
 
     def decode(self, found: Iterable[bytes]) -> Iterator[tuple[Instruction, list[int]]]:
         """Yield the instructions and immediates that `scan_body` has encoded."""
         for encoded in found:
             yield read_instruction(Cursor(encoded, 0, len(encoded)))
-
-    def _read_one(self, data: bytes, position: int, end: int, found: set[bytes]) -> int:
-        cursor = Cursor(data, position, end)
-        instruction, _ = read_instruction(cursor)
-        if instruction in self._wanted:
-            found.add(data[position : cursor.position])
-        return cursor.position

@@ -218,7 +218,7 @@ class Draft:
             self.passive_data.append(module.data(content))
         functions = self.targets()
         for _ in range(self.below(4)):
-            kind = EXTERNREF if self.chance(8) else FUNCREF
+            kind = EXTERNREF if self.has(Feature.EXTERN_ELEMENTS) and self.chance(8) else FUNCREF
             items = [self.reference(kind, functions) for _ in range(1 + self.below(3))]
             fitting = [
                 at

@@ -27,6 +27,7 @@ from replicate.errors import (
     ReplicateError,
     SnapshotMismatchError,
     TableAccessError,
+    ThreadBoundError,
     Trap,
     TrapCode,
     UnsupportedError,
@@ -34,6 +35,7 @@ from replicate.errors import (
 from replicate.handles import Guest
 from replicate.imports import Companion, HostFunction, HostGlobal, HostMemory, HostTable
 from replicate.interfaces import Engine, EngineTraits, Instance
+from replicate.limits import ResourceLimits
 from replicate.registry import load_engine
 from replicate.values import FuncRef
 
@@ -107,6 +109,7 @@ PROPOSALS = {
     "exceptions": "(module (tag $t) (func (throw $t)))",
     "gc": "(module (type $s (struct (field i32))) (func (drop (struct.new_default $s))))",
     "extended_const": "(module (global i32 (i32.add (i32.const 1) (i32.const 2))))",
+    "extern_elements": "(module (elem externref (ref.null extern)))",
     "relaxed_simd": "(module (func (param v128 v128) (result v128) (i8x16.relaxed_swizzle (local.get 0) (local.get 1))))",
 }
 
@@ -441,6 +444,17 @@ class EngineTests:
             assert two.call("get") == (0, 5, 2.5)
             assert two.memory.size == 65536
 
+    def test_resource_limits_are_kept_or_refused(self, engine: Engine, traits: EngineTraits) -> None:
+        module = engine.compile(STATE)
+        limits = ResourceLimits(memory_bytes=2 * 65536)
+        if not traits.resource_limits:
+            with pytest.raises(UnsupportedError, match="limits"):
+                module.instantiate(limits=limits)
+            return
+        with module.instantiate(limits=limits) as instance:
+            assert instance.call("grow", 1) == 1
+            assert instance.call("grow", 1) == -1
+
     def test_a_given_memory_has_its_limits(self, engine: Engine) -> None:
         module = engine.compile(
             '(module (import "m" "memory" (memory 1 5)) (func (export "p") (result i32) memory.size))'
@@ -574,6 +588,64 @@ class EngineTests:
                 instance.snapshot()
             instance.call("keep", None)
             instance.snapshot()
+
+    def test_references_are_refused_where_they_cannot_pass(self, engine: Engine, traits: EngineTraits) -> None:
+        if traits.reference_values:
+            return
+        taking = '(module (func (export "f") (param externref i32) (result i32) local.get 1))'
+        with self.make(engine, taking) as instance:
+            for attempt in (instance.call, instance.call_bits):
+                with pytest.raises(UnsupportedError, match="externref"):
+                    attempt("f", None, 1)
+        asking = '(module (import "h" "f" (func (param funcref))))'
+        with pytest.raises(UnsupportedError, match="funcref"):
+            self.make(engine, asking, {"h": {"f": lambda reference: None}})
+        with self.make(engine, TABLES, {"host": {"ten": lambda: 10}}) as instance:
+            table = instance.tables["table"]
+            assert len(table) == 2
+            with pytest.raises(UnsupportedError, match="element 0 of table 0"):
+                table[0]
+            with pytest.raises(UnsupportedError, match="element 0 of table 0"):
+                table[0] = None
+            with pytest.raises(UnsupportedError, match="global 0"):
+                instance.globals[0].value = None
+            assert instance.call("call", 0) == 1
+
+    def test_a_table_is_grown_from_outside(self, engine: Engine) -> None:
+        wat = """(module (table (export "t") 2 5 funcref) (elem (i32.const 1) $f) (func $f (result i32) i32.const 5)
+            (func (export "size") (result i32) table.size 0)
+            (func (export "call") (param i32) (result i32) (call_indirect (result i32) (local.get 0))))"""
+        module = engine.compile(wat)
+        with module.instantiate() as one, module.instantiate() as two:
+            fresh = one.snapshot()
+            assert one.tables["t"].grow(2) == 2
+            for elements in (2, -1, 2**40):
+                with pytest.raises(TableAccessError):
+                    one.tables["t"].grow(elements)
+            assert (one.call("size"), len(one.tables["t"]), one.call("call", 1)) == (4, 4, 5)
+            two.restore(one.snapshot())
+            assert (two.call("size"), two.call("call", 1)) == (4, 5)
+            assert two.snapshot() == one.snapshot() != fresh
+            two.restore(fresh)
+            assert two.call("size") == 2
+
+    def test_references_can_be_imported_as_null(self, engine: Engine) -> None:
+        wat = """(module (import "h" "f" (global $f (mut funcref))) (import "h" "e" (global $e externref))
+            (import "h" "t" (table $t 1 4 funcref)) (table $own 2 funcref)
+            (func $one (result i32) i32.const 1) (elem declare func $one)
+            (func (export "nulls") (result i32) (i32.add (ref.is_null (global.get $f)) (ref.is_null (global.get $e))))
+            (func (export "keep") (global.set $f (ref.func $one)) (table.set $own (i32.const 1) (ref.func $one)))
+            (func (export "use") (result i32) (table.set $t (i32.const 0) (global.get $f))
+                (i32.add (call_indirect $t (result i32) (i32.const 0)) (call_indirect $own (result i32) (i32.const 1)))))"""
+        module = engine.compile(wat)
+        imports: Any = {"h": {"f": None, "e": None}}
+        with module.instantiate(imports) as one, module.instantiate(imports) as two:
+            assert one.call("nulls") == 2
+            one.call("keep")
+            assert (one.call("nulls"), two.call("nulls")) == (1, 2)
+            assert one.call("use") == 2
+            two.restore(one.snapshot())
+            assert two.call("use") == 2
 
     # -- whole state ---------------------------------------------------------------------------------------------------
 
@@ -721,6 +793,73 @@ class EngineTests:
                 use()
         with pytest.raises(DeadHandleError):
             instance.snapshot()
+
+    def test_another_thread_is_refused_where_instances_are_bound_to_one(
+        self, engine: Engine, traits: EngineTraits
+    ) -> None:
+        if not traits.thread_bound:
+            return
+        module = engine.compile(STATE)
+        with module.instantiate() as instance:
+            snapshot, memory, shown = instance.snapshot(), instance.memory, instance.globals["shown"]
+            put, bound = instance.exports["set"], instance.bind("set")
+            uses: list[Any] = [
+                lambda: instance.call("set", 0, 1),
+                lambda: instance.call_bits("set", 0, 1),
+                lambda: instance.call("get", 0),
+                lambda: put(0, 1),
+                lambda: bound(0, 1),
+                lambda: memory.size,
+                lambda: memory.read(0, 4),
+                lambda: memory.write(0, b"x"),
+                lambda: memory.grow(1),
+                lambda: shown.value,
+                lambda: setattr(shown, "value", 1),
+                lambda: instance.global_bits(2),
+                instance.snapshot,
+                lambda: instance.restore(snapshot),
+                instance.rebuild,
+            ]
+            seen: list[Any] = []
+
+            def use_all() -> None:
+                for use in uses:
+                    try:
+                        seen.append(use())
+                    except BaseException as error:
+                        seen.append(type(error))
+                # What the thread makes itself it may use.
+                with module.instantiate() as own:
+                    own.restore(snapshot)
+                    own.call("set", 4, 9)
+                    seen.append(own.call("get", 4))
+
+            thread = threading.Thread(target=use_all)
+            thread.start()
+            thread.join()
+            assert seen == [ThreadBoundError] * len(uses) + [9]
+            assert instance.snapshot() == snapshot
+
+    def test_an_instance_can_be_closed_on_any_thread(self, engine: Engine) -> None:
+        instance = self.make(engine, HOST, _host())
+        assert instance.call("add", 1, 2) == 3
+        thread = threading.Thread(target=instance.close)
+        thread.start()
+        thread.join()
+        with pytest.raises(DeadHandleError):
+            instance.call("add", 1, 2)
+
+    def test_an_instance_outlives_the_thread_that_made_it(self, engine: Engine, traits: EngineTraits) -> None:
+        made: list[Instance] = []
+        thread = threading.Thread(target=lambda: made.append(self.make(engine, HOST, _host())))
+        thread.start()
+        thread.join()
+        if traits.thread_bound:
+            with pytest.raises(ThreadBoundError):
+                made[0].call("add", 1, 2)
+        else:
+            assert made[0].call("add", 1, 2) == 3
+        made.pop().close()
 
     def test_a_second_thread_is_kept_out(self, engine: Engine, traits: EngineTraits) -> None:
         if traits.thread_bound:

@@ -25,6 +25,8 @@ class Feature(enum.Flag):
     """References as arguments and results of exports and imports."""
     CUSTOM_PAGE_SIZES = enum.auto()
     """Memories counted in bytes."""
+    EXTERN_ELEMENTS = enum.auto()
+    """Element segments of host references, which WebAssembly 2.0 has and not every engine."""
     ALL = (
         MULTI_MEMORY
         | MEMORY64
@@ -33,6 +35,7 @@ class Feature(enum.Flag):
         | TABLE_INITIALIZERS
         | REFERENCE_VALUES
         | CUSTOM_PAGE_SIZES
+        | EXTERN_ELEMENTS
     )
 
 
@@ -44,6 +47,7 @@ def features_of(traits: EngineTraits) -> Feature:
         Feature.EXTENDED_CONST: traits.extended_const,
         Feature.TAIL_CALLS: traits.tail_calls,
         Feature.TABLE_INITIALIZERS: traits.gc,
+        Feature.EXTERN_ELEMENTS: traits.extern_elements,
         Feature.REFERENCE_VALUES: traits.reference_values,
     }
     return functools.reduce(lambda all_, one: all_ | one, (one for one, has in claims.items() if has), Feature.NONE)
