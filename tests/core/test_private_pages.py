@@ -79,7 +79,7 @@ def test_no_instance_keeps_more_than_the_most() -> None:
 @pytest.mark.parametrize("steps", ["sfs", "ssfsfs", "sffs"])
 def test_ranges_are_listed_when_a_fault_was_counted_and_only_then(steps: str) -> None:
     """s: a look at the ranges; f: a page fault that makes a page private."""
-    faults, listed = 0, 0
+    listed = 0
     truth: Ranges = []
 
     def scan() -> Ranges:
@@ -87,13 +87,15 @@ def test_ranges_are_listed_when_a_fault_was_counted_and_only_then(steps: str) ->
         listed += 1
         return list(truth)
 
+    def faults() -> int:
+        return len(truth)
+
     pages = PrivatePages()
     for step in steps:
         if step == "f":
-            faults += 1
-            truth.append((faults * 8192, faults * 8192 + 4096))
+            truth.append((len(truth) * 8192, len(truth) * 8192 + 4096))
         else:
-            assert pages.find(scan, lambda: faults) == truth
+            assert pages.find(scan, faults) == truth
     assert listed == 1 + steps.lstrip("s").count("fs")
 
 

@@ -65,8 +65,8 @@ class HelpedInstance(WasmtimeInstance):
     def set_table_reference(self, index: int, position: int, reference: int | None) -> None:
         self.references.set_table_reference(index, position, reference)
 
-    def table_grow(self, index: int, elements: int) -> int:
-        return self.references.table_grow(index, elements)
+    def table_grow(self, index: int, elements: int, reference: int | None = None) -> int:
+        return self.references.table_grow(index, elements, reference)
 
 
 class HelpedModule(WasmtimeModule):
