@@ -83,6 +83,9 @@ class CopyOnWriteSnapshot(MemorySnapshot):
         self._written: Ranges = []
         """What of the leader's memory may differ from the image; a commit is to copy `_ranges` of it."""
         self._ranges: Ranges = []
+        self._leader_at = 0
+        self._next_size = 0
+        """Where the leader's memory is, and its size, from `prepare` to `commit`."""
         self._finalizer = weakref.finalize(self, _free, self._file, self._mapping)
 
     @property
@@ -95,24 +98,26 @@ class CopyOnWriteSnapshot(MemorySnapshot):
     # -- commit --------------------------------------------------------------------------------------------------------
 
     def prepare(self, leader: Instance) -> None:
+        self._leader_at = leader.memory_address(self.index)
+        self._next_size = len(leader.memory_view(self.index))
         self._ranges = self._written = self._find_written(leader)
 
-    def _overlay(self, instance: Instance) -> Overlay | None:
+    def _overlay(self, instance: Instance, address: int) -> Overlay | None:
         overlay: Overlay | None = instance.overlays.get(self.index)
         # A 64-bit memory may move when it grows: what lies at its new address is no mapping of ours.
-        if overlay is None or overlay.owner is not self or overlay.address != instance.memory_address(self.index):
+        if overlay is None or overlay.owner is not self or overlay.address != address:
             return None
         return overlay
 
     def _find_written(self, leader: Instance) -> Ranges:
         """List what of the leader's memory may differ from the image, as offsets."""
-        size = len(leader.memory_view(self.index))
-        overlay = self._overlay(leader)
+        size = self._next_size
+        overlay = self._overlay(leader, self._leader_at)
         if overlay is None:
             if self._size:
                 return [(0, size)] if size else []
             # The first commit, into a file that reads as zeros.
-            return self._nonzero(leader.memory_address(self.index), size)
+            return self._nonzero(self._leader_at, size)
         if overlay.size != size:
             # Pages that the memory grew by are an anonymous mapping: there, private means touched.
             overlay.private.forget()
@@ -144,7 +149,7 @@ class CopyOnWriteSnapshot(MemorySnapshot):
         return found
 
     def reserve(self, leader: Instance) -> None:
-        size = len(leader.memory_view(self.index))
+        size = self._next_size
         if size <= self._mapping[1]:
             return
         try:
@@ -165,22 +170,21 @@ class CopyOnWriteSnapshot(MemorySnapshot):
         readers: list[Overlay] = [overlay for overlay in overlays if overlay is not None]
         if not readers:
             return
-        self._ranges = self._changed_pages(leader.memory_address(self.index), self._mapping[0], self._ranges)
+        self._ranges = self._changed_pages(self._leader_at, self._mapping[0], self._ranges)
         for reader in readers:
             for start, end in self._ranges:
                 if start < reader.size:
                     linux.populate_write(reader.address + start, min(end, reader.size) - start)
 
     def commit(self, leader: Instance) -> CopyCost:
-        size = len(leader.memory_view(self.index))
-        base, image = leader.memory_address(self.index), self._mapping[0]
+        size, base, image = self._next_size, self._leader_at, self._mapping[0]
         copied = 0
         for start, end in self._ranges:
             length = end - start
             (linux.copy if length <= _BLOCK else linux.copy_long)(image + start, base + start, length)
             copied += length
         self._size = size
-        overlay = self._overlay(leader)
+        overlay = self._overlay(leader, base)
         if overlay is None or overlay.size != size:
             self._map(leader, overlay, base, size)
         elif overlay.private.worn(_pages(self._written)):
@@ -210,7 +214,7 @@ class CopyOnWriteSnapshot(MemorySnapshot):
     def restore(self, instance: Instance) -> CopyCost:
         self.grow(instance)
         size, base = self._size, instance.memory_address(self.index)
-        overlay = self._overlay(instance)
+        overlay = self._overlay(instance, base)
         if overlay is None or overlay.size != size:
             self._map(instance, overlay, base, size)
         if overlay is None:

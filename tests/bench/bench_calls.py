@@ -12,6 +12,7 @@ import replicate
 from replicate_wasmtime import _capi
 
 WAT = """(module (memory (export "memory") 1)
+  (func (export "spin") (param $n i32) (loop $l (br_if $l (local.tee $n (i32.sub (local.get $n) (i32.const 1))))))
   (func (export "add") (param i32 i32) (result i32) (i32.add (local.get 0) (local.get 1))))"""
 
 
@@ -61,7 +62,14 @@ def main() -> int:
     for name, seconds in zip(names, times, strict=True):
         print(f"{name:24} {seconds * 1e6:8.2f} us")
     print()
-    return show([Figure("Instance.call against Func.__call__", 12, times[0] / times[2])])
+    plain = replicate.load_engine("wasmtime").uninterruptible().compile(WAT).instantiate()
+    spins = best_of([lambda: call("spin", 100_000), lambda: plain.call("spin", 100_000)], calls=20)
+    return show(
+        [
+            Figure("Instance.call against Func.__call__", 12, times[0] / times[2]),
+            Figure("the price of being interruptible, tightest loop", 2.5, spins[0] / spins[1], "at most"),
+        ]
+    )
 
 
 if __name__ == "__main__":

@@ -134,6 +134,33 @@ def beside_a_busy_thread() -> float:
         return statistics.median(samples)
 
 
+def reads_beside_a_long_write(seconds: float) -> tuple[float, float]:
+    """Give how many reads get done beside a write of so many seconds, against without, and the longest of them in seconds."""
+    with Pool.open(wat(16), replicas=1, init=fill(16)) as pool:
+
+        def spin(guest: Any) -> None:
+            end = time.perf_counter() + seconds
+            while time.perf_counter() < end:
+                guest.call("spin", 50_000_000)
+
+        def count(while_: Callable[[], bool]) -> tuple[float, float]:
+            reads, longest, began = 0, 0.0, time.perf_counter()
+            while while_():
+                before = time.perf_counter()
+                pool.read(lambda guest: guest.call("spin", 200_000))
+                longest = max(longest, time.perf_counter() - before)
+                reads += 1
+            return reads / (time.perf_counter() - began), longest
+
+        end = time.perf_counter() + seconds
+        alone, _ = count(lambda: time.perf_counter() < end)
+        writer = threading.Thread(target=pool.write, args=(spin,))
+        writer.start()
+        beside, longest = count(writer.is_alive)
+        writer.join()
+        return beside / alone, longest
+
+
 def main() -> int:
     if why_not_copy_on_write() is not None:
         print(why_not_copy_on_write())
@@ -193,6 +220,9 @@ def main() -> int:
     figures.append(
         Figure("commit beside a busy Python thread", 5, beside_a_busy_thread() * 1e3, better="at most", unit="ms")
     )
+    beside, longest = reads_beside_a_long_write(2.0)
+    figures.append(Figure("reads during a write of 2 s, against without", 0.9, beside))
+    figures.append(Figure("the longest of these reads", 100, longest * 1e3, better="at most", unit="ms"))
     return show(figures)
 
 

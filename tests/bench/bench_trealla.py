@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import gc
 import multiprocessing
+import statistics
 import struct
 import subprocess
 import sys
@@ -23,7 +24,7 @@ from figures import Figure, best_of, show
 
 from replicate import small_state
 from replicate.configuration import usable_cores
-from replicate_trealla import Prolog, PrologPool
+from replicate_trealla import Interpreter, Prolog, PrologPool
 from replicate_trealla.fetch import module_path
 
 THREADS = 100
@@ -40,6 +41,9 @@ nrev30(L) :- range(1, 30, R), nrev(R, L).
 """
 FACT = "test(X)"
 HEAVIER = "nrev30([X|_])"
+LONG = "(between(1, 10, _), nrev30(_), fail ; X = 1)"
+LOADS = {"facts": (FACT, 30), "nrev30": (HEAVIER, 6), "nrev30 ten times": (LONG, 2)}
+"""What a crowd asks, and how often each thread asks it in a round: long enough for waking the threads not to count."""
 
 
 class Baseline:
@@ -105,37 +109,70 @@ class Crowd:
     def __init__(self) -> None:
         self._gate = threading.Barrier(THREADS + 1)
         self._do: Callable[[], object] = lambda: None
+        self._times = 1
         for _ in range(THREADS):
             threading.Thread(target=self._live, daemon=True).start()
 
     def _live(self) -> None:
         while True:
             self._gate.wait()
-            self._do()
+            for _ in range(self._times):
+                self._do()
             self._gate.wait()
 
-    def seconds(self, do: Callable[[], object]) -> float:
-        """Give how long it takes until all have done it."""
-        self._do = do
+    def seconds(self, do: Callable[[], object], times: int) -> float:
+        """Give the seconds, for each time, that it takes until all have done it so many times."""
+        self._do, self._times = do, times
         began = time.perf_counter()
         self._gate.wait()
         self._gate.wait()
-        return time.perf_counter() - began
+        return (time.perf_counter() - began) / times
 
 
-def from_threads(variants: list[Callable[[], object]], rounds: int) -> list[float]:
+def from_threads(crowd: Crowd, variants: list[Callable[[], object]], rounds: int, times: int) -> list[float]:
     """Give each variant's best seconds for all threads doing it once, the variants by turns."""
-    crowd = Crowd()
     best = [float("inf")] * len(variants)
     gc.collect()
     gc.disable()
     try:
         for _ in range(rounds):
             for position, variant in enumerate(variants):
-                best[position] = min(best[position], crowd.seconds(variant))
+                best[position] = min(best[position], crowd.seconds(variant, times))
     finally:
         gc.enable()
     return best
+
+
+def exclusive(pool: PrologPool, rounds: int) -> float:
+    """Give the median seconds for which a commit has the image for itself while all replicas are mid-read."""
+    inside, go = threading.Barrier(pool.replicas + 1), threading.Event()
+
+    def read(guest: Any) -> None:
+        Interpreter(guest).query_once(HEAVIER)
+        inside.wait(60)
+        go.wait(60)
+
+    readers = [threading.Thread(target=pool.pool.read, args=(read,)) for _ in range(pool.replicas)]
+    for reader in readers:
+        reader.start()
+    inside.wait(60)
+    image = pool.pool._core.image
+    right, samples = image.commit, []
+
+    def timed(*args: Any) -> Any:
+        began = time.perf_counter()
+        result = right(*args)
+        samples.append(time.perf_counter() - began)
+        return result
+
+    image.commit = timed  # type: ignore[method-assign]
+    for number in range(rounds):
+        pool.execute(f"assertz(added({number}))")
+    go.set()
+    for reader in readers:
+        reader.join()
+    image.commit = right  # type: ignore[method-assign]
+    return statistics.median(samples)
 
 
 def _spin(count: int) -> float:
@@ -182,10 +219,12 @@ def main() -> int:
     single = Prolog(wasm=wasm, program=PROGRAM)
     pool = PrologPool(wasm=wasm, program=PROGRAM, replicas=cores)
     strict = PrologPool(wasm=wasm, program=PROGRAM, replicas=cores, reset="each_read")
+    endless = PrologPool(wasm=wasm, program=PROGRAM, replicas=1, interruptible=False)
     eight = PrologPool(wasm=wasm, program=PROGRAM, replicas=8)
     assert b"123" in baseline.once(FACT)
-    for one in (single, pool, strict, eight):
-        assert (one.query_once(FACT), one.query_once(HEAVIER)) == ({"X": 123}, {"X": 30})
+    for one in (single, pool, strict, endless, eight):
+        asked = [one.query_once(goal) for goal, _ in LOADS.values()]
+        assert asked == [{"X": 123}, {"X": 30}, {"X": 1}]
 
     def locked(goal: str) -> object:
         with lock:
@@ -197,56 +236,65 @@ def main() -> int:
             lambda: single.query_once(FACT),
             lambda: pool.query_once(FACT),
             lambda: strict.query_once(FACT),
+            lambda: single.execute("assertz(added(1))"),
             lambda: eight.execute("assertz(added(1))"),
         ],
         calls=20,
         rounds=rounds,
     )
-    facts, heavier = (
-        from_threads(
+    price = best_of([lambda: pool.query_once(LONG), lambda: endless.query_once(LONG)], calls=2, rounds=rounds)
+    crowd = Crowd()
+    crowds = {
+        name: from_threads(
+            crowd,
             [
                 lambda goal=goal: locked(goal),  # type: ignore[misc]
                 lambda goal=goal: pool.query_once(goal),  # type: ignore[misc]
                 lambda goal=goal: strict.query_once(goal),  # type: ignore[misc]
             ],
-            rounds,
+            max(rounds // 6, 3),
+            times,
         )
-        for goal in (FACT, HEAVIER)
-    )
+        for name, (goal, times) in LOADS.items()
+    }
     given = real_cores(cores)
     here, elsewhere = opening(wasm)
     leader = eight.pool._core.leader
     assert leader is not None
     known = small_state.capture(leader)
     small = best_of([lambda: small_state.capture(leader, known=known)], calls=200)[0]
+    held = exclusive(eight, rounds)
 
-    names = ["baseline, wasmtime-py's calls", "Prolog", "PrologPool", "PrologPool, each_read", "a write to 8 replicas"]
-    for name, seconds in zip(names, alone, strict=True):
+    names = ["baseline, wasmtime-py's calls", "Prolog", "PrologPool", "PrologPool, each_read", "an assertz, alone"]
+    for name, seconds in zip([*names, "an assertz, to 8 replicas"], alone, strict=True):
         print(f"{name:32} {seconds * 1e6:8.1f} us")
-    for title, crowd in (("facts", facts), ("nrev30", heavier)):
-        times = ", ".join(
-            f"{name} {seconds * 1e3:.2f} ms"
-            for name, seconds in zip(["locked", "pool", "each_read"], crowd, strict=True)
+    for title, (once, replicated, reset) in crowds.items():
+        print(
+            f"{THREADS} threads, {title}: locked {once * 1e3:.2f} ms, pool {replicated * 1e3:.2f} ms, each_read {reset * 1e3:.2f} ms"
         )
-        print(f"{THREADS} threads, {title}: {times}")
     print(f"{cores} processes get {given:.2f} cores' worth of work done just now\n")
 
-    real = f"{given:.2f} real cores"
-    return show(
-        [
-            Figure("one-fact query through the pool, against the baseline", 3, alone[0] / alone[2]),
-            Figure("the same, strict rule", 1, alone[0] / alone[3]),
-            Figure("100 threads, facts: pool against one locked", 0.9 * cores, facts[0] / facts[1], detail=real),
-            Figure("the same, strict rule", 1, facts[0] / facts[2], detail=real),
-            Figure("100 threads, nrev30: pool against one locked", 0.9 * cores, heavier[0] / heavier[1], detail=real),
-            Figure("the same, strict rule", 1, heavier[0] / heavier[2], detail=real),
-            Figure("100 threads ask for a fact", 2.8, facts[1] * 1e3, "at most", "ms", detail=real),
-            Figure("a write of one assertz to 8 replicas", 0.3, alone[4] * 1e3, "at most", "ms"),
-            Figure("opening a second pool", 30, here * 1e3, "at most", "ms"),
-            Figure("opening a pool in a new process", 30, elsewhere * 1e3, "at most", "ms"),
-            Figure("state other than memory, at a commit", 20, small * 1e6, "at most", "us"),
-        ]
-    )
+    figures = [
+        Figure("one-fact query through the pool, against the baseline", 3, alone[0] / alone[2]),
+        Figure("the same, strict rule", 1, alone[0] / alone[3]),
+    ]
+    for title, (once, replicated, reset) in crowds.items():
+        real = f"{given:.2f} real cores"
+        figures.append(
+            Figure(f"{THREADS} threads, {title}: pool against one locked", 0.9 * cores, once / replicated, detail=real)
+        )
+        figures.append(Figure("the same, strict rule", 1, once / reset, detail=real))
+    figures += [
+        Figure(f"{THREADS} threads ask for a fact", 2.8, crowds["facts"][1] * 1e3, "at most", "ms"),
+        Figure("an assertz to 8 replicas, against one alone", 4, alone[5] / alone[4], "at most"),
+        Figure("an assertz to 8 replicas", 0.3, alone[5] * 1e3, "at most", "ms"),
+        Figure("commit's exclusive time, 8 replicas mid-read", 1, held * 1e3, "at most", "ms"),
+        Figure("state other than memory, at a commit", 20, small * 1e6, "at most", "us"),
+        Figure("opening a second pool", 30, here * 1e3, "at most", "ms"),
+        Figure("opening a pool in a new process", 150, elsewhere * 1e3, "at most", "ms"),
+        Figure("the price of being interruptible, nrev30", 1.15, price[0] / price[1], "at most"),
+    ]
+    return show(figures)
 
 
 if __name__ == "__main__":
