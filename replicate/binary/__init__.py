@@ -16,6 +16,7 @@ from replicate.binary.module import DataSegment, ElementSegment, Export, Import,
 from replicate.binary.plan import FunctionSlot, GlobalSlot, MemorySlot, SegmentSlot, StatePlan, TableSlot
 from replicate.binary.reader import read_module
 from replicate.binary.rewrite import Instrumented, instrument
+from replicate.binary.subtypes import Subtypes
 from replicate.binary.types import (
     ANYREF,
     EXNREF,
@@ -29,6 +30,7 @@ from replicate.binary.types import (
     V128,
     ArrayType,
     ContType,
+    Declaration,
     DefinedType,
     ExternType,
     FieldType,
@@ -55,6 +57,7 @@ __all__ = [
     "ArrayType",
     "ContType",
     "DataSegment",
+    "Declaration",
     "DefinedType",
     "Effects",
     "ElementSegment",
@@ -77,6 +80,7 @@ __all__ = [
     "SegmentSlot",
     "StatePlan",
     "StructType",
+    "Subtypes",
     "TableSlot",
     "TableType",
     "TagType",

@@ -112,6 +112,7 @@ class _Reader:
             digest=hashlib.sha256(self._wasm).hexdigest(),
             size=len(self._wasm),
             types=self._type_reader.types,
+            declarations=self._type_reader.declarations,
             imports=tuple(self._imports),
             functions=tuple(self._functions),
             tables=tuple(self._tables),

@@ -16,6 +16,7 @@ from replicate.binary.types import (
     V128,
     ArrayType,
     ContType,
+    Declaration,
     DefinedType,
     FieldType,
     FuncType,
@@ -54,6 +55,8 @@ class TypeReader:
 
     def __init__(self) -> None:
         self.types: tuple[DefinedType, ...] = ()
+        self.declarations: tuple[Declaration, ...] = ()
+        """For each of `types` what its definition says besides."""
         self._hierarchy: Callable[[Cursor, int], Hierarchy] = self._known_hierarchy
 
     def read_section(self, cursor: Cursor) -> None:
@@ -66,11 +69,11 @@ class TypeReader:
             return "any"
 
         self._hierarchy = remember
-        self.types = self._defined_types(cursor)
+        self.types, self.declarations = self._definitions(cursor)
         self._hierarchy = self._known_hierarchy
         if references:
             cursor.position = start
-            self.types = self._defined_types(cursor)
+            self.types, self.declarations = self._definitions(cursor)
 
     def value_type(self, cursor: Cursor) -> ValType:
         """Read the type of a value."""
@@ -143,28 +146,46 @@ class TypeReader:
         if index >= 0 and not shared:
             prefix, word = (_REF_NULL, "ref null") if nullable else (_REF, "ref")
             encoded = bytes([prefix]) + signed(index)
-            return ValType(f"({word} {index})", encoded, self._hierarchy(cursor, index), is_nullable=nullable)
+            hierarchy = self._hierarchy(cursor, index)
+            return ValType(f"({word} {index})", encoded, hierarchy, is_nullable=nullable, index=index)
         found = heap_type(code, nullable=nullable, shared=shared)
         if found is None:
             raise cursor.fail(f"no heap type is encoded as {code:#04x}", at=at)
         return found
 
-    def _defined_types(self, cursor: Cursor) -> tuple[DefinedType, ...]:
+    def _definitions(self, cursor: Cursor) -> tuple[tuple[DefinedType, ...], tuple[Declaration, ...]]:
         types: list[DefinedType] = []
+        declarations: list[Declaration] = []
         for _ in range(cursor.count("types")):
+            start, size = len(types), 1
             if cursor.peek() == _REC:
                 cursor.byte()
-                types += [self._sub_type(cursor) for _ in range(cursor.count("recursive types"))]
-            else:
-                types.append(self._sub_type(cursor))
-        return tuple(types)
+                size = cursor.count("recursive types")
+            for index in range(start, start + size):
+                supertype, final, shared = self._declared(cursor, index)
+                declarations.append(Declaration(start, size, supertype, final, shared))
+                types.append(self._structure(cursor))
+        return tuple(types), tuple(declarations)
 
-    def _sub_type(self, cursor: Cursor) -> DefinedType:
+    @staticmethod
+    def _declared(cursor: Cursor, index: int) -> tuple[int | None, bool, bool]:
+        """Read what comes before a type's structure: its supertype, whether it's final, whether it's shared."""
+        supertypes: list[int] = []
+        final = True
+        at = cursor.position
         if cursor.peek() in (_SUB, _SUB_FINAL):
+            final = cursor.byte() == _SUB_FINAL
+            supertypes = cursor.u32s(cursor.count("supertypes"))
+        if len(supertypes) > 1:
+            raise cursor.fail(f"type {index} has {len(supertypes)} supertypes; one is allowed", at=at)
+        if supertypes and supertypes[0] >= index:
+            raise cursor.fail(f"type {index} has the supertype {supertypes[0]}, which isn't defined before it", at=at)
+        shared = cursor.peek() == _SHARED
+        if shared:
             cursor.byte()
-            cursor.u32s(cursor.count("supertypes"))
-        if cursor.peek() == _SHARED:
-            cursor.byte()
+        return supertypes[0] if supertypes else None, final, shared
+
+    def _structure(self, cursor: Cursor) -> DefinedType:
         at = cursor.position
         code = cursor.byte()
         if code == _FUNC:
