@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import wasmtime
 
-from replicate.binary import FuncType, Prepared
+from replicate.binary import FuncType, Prepared, Subtypes
 from replicate.errors import MissingExportError, UnsupportedError
 from replicate.interfaces import Module
 from replicate.limits import NO_LIMITS, ResourceLimits
@@ -36,6 +36,7 @@ class WasmtimeModule(Module):
         super().__init__(engine, prepared)
         self.native = native
         self._lock = threading.Lock()
+        self.subtypes = Subtypes(prepared.info)
         self._shapes: dict[FuncType, Shape] = {}
         self._declared_imports: list[wasmtime.ImportType] | None = None
         self._companions: weakref.WeakKeyDictionary[Companion, dict[Any, CompanionCode]] = weakref.WeakKeyDictionary()
@@ -76,10 +77,10 @@ class WasmtimeModule(Module):
         return found
 
     def shape(self, kind: FuncType) -> Shape:
-        """Give the layout of a function type's values."""
+        """Give the layout of the values of a function type of this module."""
         shape = self._shapes.get(kind)
         if shape is None:
-            shape = self._shapes[kind] = Shape(kind)
+            shape = self._shapes[kind] = Shape(kind, self.subtypes)
         return shape
 
     def export_shape(self, name: str) -> Shape:
