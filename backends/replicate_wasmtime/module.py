@@ -54,6 +54,12 @@ class WasmtimeModule(Module):
             self._helpers.add(prepared.plan.start)
 
     def create(self, linkage: Linkage, *, limits: ResourceLimits = NO_LIMITS) -> WasmtimeInstance:
+        for index, memory in enumerate(self.info.memories):
+            if memory.shared:
+                raise UnsupportedError(
+                    f"memory {index} is shared between threads, and an instance here has only one; "
+                    "build the module without threads"
+                )
         return WasmtimeInstance(self, linkage, limits)
 
     def close(self) -> None:

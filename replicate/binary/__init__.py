@@ -105,8 +105,8 @@ class Prepared:
 def prepare(wasm: bytes) -> Prepared:
     """Read, scan and instrument a core module.
 
-    Takes some 0.05 s a megabyte of code, and 1 us a segment. Raises `InvalidModuleError`, or `ComponentError` for a
-    component. What can't be captured doesn't raise: see `StatePlan.findings`.
+    Takes some 0.05 s a megabyte of code, and 1 us a segment. Raises what `read_module` does. What
+    can't be captured doesn't raise: see `StatePlan.findings`.
     """
     info = read_module(wasm)
     effects = scan_effects(wasm, info)

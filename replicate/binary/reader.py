@@ -39,7 +39,8 @@ def read_module(wasm: bytes) -> ModuleInfo:
     """Return what the core module `wasm` is made of.
 
     The code isn't looked at, so it may still be invalid; everything else is well-formed and its indices in range.
-    Raises `InvalidModuleError` for malformed bytes, with their offset, and `ComponentError` for a component.
+    Raises `InvalidModuleError` for malformed bytes, with their offset, `ComponentError` for a component, and
+    `UnsupportedError` for types of the proposal for custom descriptors.
     """
     check_header(wasm)
     reader = _Reader(wasm)

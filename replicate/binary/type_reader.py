@@ -28,6 +28,7 @@ from replicate.binary.types import (
     ValType,
     heap_type,
 )
+from replicate.errors import UnsupportedError
 
 __all__ = ["TypeReader"]
 
@@ -36,6 +37,7 @@ _SHORT = {code: found for code in range(0x66, 0x80) if (found := heap_type(code,
 _PACKED: dict[int, Literal["i8", "i16"]] = {0x78: "i8", 0x77: "i16"}
 _REF_NULL, _REF, _SHARED = 0x63, 0x64, 0x65
 _REC, _SUB_FINAL, _SUB = 0x4E, 0x4F, 0x50
+_DESCRIPTORS, _EXACT = (0x4D, 0x4C), 0x62
 _FUNC, _STRUCT, _ARRAY, _CONT = 0x60, 0x5F, 0x5E, 0x5D
 _HIERARCHIES: dict[type[DefinedType], Hierarchy] = {
     FuncType: "func",
@@ -44,6 +46,12 @@ _HIERARCHIES: dict[type[DefinedType], Hierarchy] = {
     ContType: "cont",
 }
 _HAS_MAXIMUM, _IS_SHARED, _IS_64, _HAS_PAGE_SIZE = 1, 2, 4, 8
+
+
+def _unknown_proposal(what: str, at: int) -> UnsupportedError:
+    return UnsupportedError(
+        f"the module has {what} at byte {at} ({at:#x}): that's of the proposal for custom descriptors, which isn't supported"
+    )
 
 
 class TypeReader:
@@ -142,6 +150,8 @@ class TypeReader:
         if shared:
             cursor.byte()
         code = cursor.peek()
+        if code == _EXACT and not shared:
+            raise _unknown_proposal(f"a reference to exactly one type ({code:#04x})", at)
         index = cursor.s33()
         if index >= 0 and not shared:
             prefix, word = (_REF_NULL, "ref null") if nullable else (_REF, "ref")
@@ -199,6 +209,8 @@ class TypeReader:
             if function < 0:
                 raise cursor.fail("a continuation of no function type", at=at)
             return ContType(function)
+        if code in _DESCRIPTORS:
+            raise _unknown_proposal(f"a type that has or is a descriptor ({code:#04x})", at)
         raise cursor.fail(f"no type starts with {code:#04x}", at=at)
 
     def _value_types(self, cursor: Cursor) -> tuple[ValType, ...]:

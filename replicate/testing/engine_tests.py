@@ -264,6 +264,15 @@ class EngineTests:
                 assert caught.value.code is code
             assert instance.call("fine") == 3
 
+    def test_an_uncaught_exception_is_a_trap_that_says_so(self, engine: Engine, traits: EngineTraits) -> None:
+        if not traits.exceptions:
+            return
+        with self.make(engine, '(module (tag $t) (func (export "f") (throw $t)))') as instance:
+            for _ in range(2):
+                with pytest.raises(Trap, match=r"^the guest trapped: uncaught exception\n") as caught:
+                    instance.call("f")
+                assert caught.value.code is TrapCode.UNCAUGHT_EXCEPTION
+
     # -- host functions ------------------------------------------------------------------------------------------------
 
     def test_host_functions_take_and_give_values(self, engine: Engine) -> None:
@@ -410,6 +419,30 @@ class EngineTests:
             module.instantiate({"m": {"memory": HostMemory(3, maximum=9)}})
         with pytest.raises(ImportTypeError, match="HostMemory"):
             module.instantiate({"m": {"memory": HostTable(3)}})
+
+    def test_a_global_or_table_of_null_can_be_imported(self, engine: Engine, traits: EngineTraits) -> None:
+        kinds = ["funcref", "externref"]
+        kinds += ["anyref", "i31ref", "nullref", "nullfuncref", "nullexternref", "(ref null $t)"] * traits.gc
+        kinds += ["exnref", "nullexnref"] * (traits.exceptions and traits.gc)
+        for kind in kinds:
+            wat = f"""(module (type $t (func)) (import "m" "g" (global $g {kind})) (import "m" "t" (table $t 1 {kind}))
+                (func (export "null") (result i32 i32)
+                  (ref.is_null (global.get $g)) (ref.is_null (table.get $t (i32.const 0)))))"""
+            if not traits.gc:
+                wat = wat.replace("(type $t (func)) ", "")
+            with self.make(engine, wat, {"m": {"g": None}}) as instance:
+                assert instance.call("null") == (1, 1), kind
+
+    def test_an_import_that_no_host_can_make_is_refused_by_name(self, engine: Engine, traits: EngineTraits) -> None:
+        if not traits.gc:
+            return
+        table = '(module (type $t (func)) (import "m" "t" (table 1 (ref $t))))'
+        for given in ({}, {"m": {"t": HostTable(2)}}):
+            with pytest.raises(ImportTypeError, match=r"m\.t is a table of \(ref 0\), which can't be null"):
+                self.make(engine, table, given)
+        for kind in ("nullexternref", "nullfuncref", "anyref"):
+            with pytest.raises(ImportTypeError, match=r"m\.g is a global .* only None"):
+                self.make(engine, f'(module (import "m" "g" (global {kind})))', {"m": {"g": object()}})
 
     # -- memory --------------------------------------------------------------------------------------------------------
 

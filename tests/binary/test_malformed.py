@@ -8,7 +8,7 @@ import pytest
 import wasmtime
 
 from replicate.binary import read_module
-from replicate.errors import ComponentError, InvalidModuleError
+from replicate.errors import ComponentError, InvalidModuleError, UnsupportedError
 
 HEADER = b"\0asm\1\0\0\0"
 
@@ -54,6 +54,19 @@ def test_another_version_of_wasm_is_refused() -> None:
 def test_a_header_cut_short_is_refused() -> None:
     with pytest.raises(InvalidModuleError, match="6 bytes"):
         read_module(HEADER[:6])
+
+
+@pytest.mark.parametrize(
+    "types",
+    [
+        b"\1\x4e\2\x4d\1\x5f\0\x4c\0\x5f\0",
+        b"\1\x4e\2\x5f\0\x4c\0\x5f\0",
+        b"\1\x60\1\x64\x62\0\0",
+    ],
+)
+def test_types_of_a_proposal_that_is_not_supported_are_no_damage(types: bytes) -> None:
+    with pytest.raises(UnsupportedError, match="custom descriptors"):
+        read_module(HEADER + section(1, types))
 
 
 FUNCTION_TYPE = section(1, b"\1\x60\0\0")
