@@ -194,8 +194,8 @@ def to_slot(
         instance.cell.root(value, ref)
         roots.append(value_t)
         return encode_bits(_capi.externref_to_raw(instance.cell.context, ref))
-    reason = "" if kind.is_null else ", garbage-collected values stay inside"
-    raise ArgumentTypeError(f"{what} has type {kind}; only None can be given for it{reason}")
+    possible = "only None can be given for it" if kind.is_nullable else "no host can make a value of it"
+    raise ArgumentTypeError(f"{what} has type {kind}; {possible}")
 
 
 def native_function(
@@ -246,4 +246,6 @@ def from_slot(instance: WasmtimeInstance, slot: bytes, kind: ValType) -> Any:
             return instance.cell.object_of(at)
         finally:
             _capi.val_unroot(ctypes.addressof(ref))
-    raise HostResultError(f"the guest gave a live {kind}, which can't leave it: garbage-collected values stay inside")
+    raise HostResultError(
+        f"the guest gave a live {kind}, which can't leave it: only functions and the host's own objects can"
+    )

@@ -109,11 +109,11 @@ class WasmtimeModule(Module):
         return name
 
     def table_export(self, index: int) -> str:
-        """Name an export of a table, or raise `MissingExportError` for one of collected objects that isn't exported."""
+        """Name an export of a table, or raise `MissingExportError` for one that isn't exported and can't be carried."""
         name = self._tables.get(index)
         if name is None:
             raise MissingExportError(
-                f"table {index} holds garbage-collected objects and isn't exported: no host can read it"
+                f"table {index} of {self.info.tables[index].element} isn't exported and can't be carried: no host can read it"
             )
         return name
 
