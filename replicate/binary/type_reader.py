@@ -30,7 +30,7 @@ from replicate.binary.types import (
 )
 from replicate.errors import UnsupportedError
 
-__all__ = ["TypeReader"]
+__all__ = ["TypeReader", "custom_descriptors"]
 
 _NUMBERS = {number.code[0]: number for number in (I32, I64, F32, F64, V128)}
 _SHORT = {code: found for code in range(0x66, 0x80) if (found := heap_type(code, nullable=True)) is not None}
@@ -48,7 +48,8 @@ _HIERARCHIES: dict[type[DefinedType], Hierarchy] = {
 _HAS_MAXIMUM, _IS_SHARED, _IS_64, _HAS_PAGE_SIZE = 1, 2, 4, 8
 
 
-def _unknown_proposal(what: str, at: int) -> UnsupportedError:
+def custom_descriptors(what: str, at: int) -> UnsupportedError:
+    """Return the error to raise for `what`, which only that proposal has, at an offset."""
     return UnsupportedError(
         f"the module has {what} at byte {at} ({at:#x}): that's of the proposal for custom descriptors, which isn't supported"
     )
@@ -151,7 +152,7 @@ class TypeReader:
             cursor.byte()
         code = cursor.peek()
         if code == _EXACT and not shared:
-            raise _unknown_proposal(f"a reference to exactly one type ({code:#04x})", at)
+            raise custom_descriptors(f"a reference to exactly one type ({code:#04x})", at)
         index = cursor.s33()
         if index >= 0 and not shared:
             prefix, word = (_REF_NULL, "ref null") if nullable else (_REF, "ref")
@@ -210,7 +211,7 @@ class TypeReader:
                 raise cursor.fail("a continuation of no function type", at=at)
             return ContType(function)
         if code in _DESCRIPTORS:
-            raise _unknown_proposal(f"a type that has or is a descriptor ({code:#04x})", at)
+            raise custom_descriptors(f"a type that has or is a descriptor ({code:#04x})", at)
         raise cursor.fail(f"no type starts with {code:#04x}", at=at)
 
     def _value_types(self, cursor: Cursor) -> tuple[ValType, ...]:

@@ -57,16 +57,17 @@ def test_a_header_cut_short_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    "types",
+    "sections",
     [
-        b"\1\x4e\2\x4d\1\x5f\0\x4c\0\x5f\0",
-        b"\1\x4e\2\x5f\0\x4c\0\x5f\0",
-        b"\1\x60\1\x64\x62\0\0",
+        section(1, b"\1\x4e\2\x4d\1\x5f\0\x4c\0\x5f\0"),
+        section(1, b"\1\x4e\2\x5f\0\x4c\0\x5f\0"),
+        section(1, b"\1\x60\1\x64\x62\0\0"),
+        section(1, b"\1\x60\0\0") + section(2, b"\1\0\1f\x20\0"),
     ],
 )
-def test_types_of_a_proposal_that_is_not_supported_are_no_damage(types: bytes) -> None:
+def test_a_proposal_that_is_not_supported_is_no_damage(sections: bytes) -> None:
     with pytest.raises(UnsupportedError, match="custom descriptors"):
-        read_module(HEADER + section(1, types))
+        read_module(HEADER + sections)
 
 
 FUNCTION_TYPE = section(1, b"\1\x60\0\0")
