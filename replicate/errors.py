@@ -160,7 +160,7 @@ class ArgumentRangeError(ArgumentError, ValueError):
 
 
 class HostResultError(CallError, TypeError):
-    """Report a host function whose result doesn't fit its declared type."""
+    """Report a host function whose result doesn't fit its declared type, or a guest's value that can't leave it."""
 
 
 class ConcurrentUseError(CallError, RuntimeError):

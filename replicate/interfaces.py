@@ -232,7 +232,8 @@ class Instance(abc.ABC):
         """Give a callable for the exported function `name` (reserved exports included), as fast as the runtime allows.
 
         It checks its arguments before entering the guest, goes through `gate`, re-raises a host function's exception as
-        it was, and raises `Trap` with code and frames. Raises `MissingExportError` for an unknown name.
+        it was, and raises `Trap` with code and frames. Raises `MissingExportError` for an unknown name. A reference to a
+        function must be of the parameter's type, as `replicate.binary.Subtypes` tells; what host functions return likewise.
         """
 
     @abc.abstractmethod

@@ -97,6 +97,7 @@ def link(info: ModuleInfo, imports: Imports) -> Linkage:
         elif isinstance(wanted.type, MemoryType):
             linked.append(LinkedMemory(_name(wanted), wanted.type))
         elif isinstance(wanted.type, TableType):
+            _check_null(_name(wanted), wanted.type)
             linked.append(LinkedTable(_name(wanted), wanted.type))
         else:
             missing.append(f"{wanted.kind} {_name(wanted)} of type {wanted.type}")
@@ -138,6 +139,7 @@ def _fit(wanted: Import, value: Any) -> LinkedFunction | LinkedGlobal | LinkedMe
     if isinstance(kind, TableType):
         if not isinstance(value, HostTable):
             raise ImportTypeError(f"import {name} is a table: give a HostTable(minimum), or leave it out")
+        _check_null(name, kind)
         _check_limits(name, kind.minimum, kind.maximum, value.minimum, value.maximum)
         maximum = kind.maximum if value.maximum is None else value.maximum
         return LinkedTable(name, attrs.evolve(kind, minimum=value.minimum, maximum=maximum))
@@ -164,13 +166,21 @@ def _fit_global(name: str, kind: GlobalType, value: Any) -> LinkedGlobal:
     if not kind.value.is_number:
         if initial is None and not kind.value.is_nullable:
             raise ImportTypeError(f"{what} is a global of type {kind.value}, which can't be null")
-        if initial is not None and not kind.value.is_extern:
+        if initial is not None and (not kind.value.is_extern or kind.value.is_null):
             raise ImportTypeError(f"{what} is a global of type {kind.value}: only None can be given for it")
         return LinkedGlobal(name, kind, 0, initial)
     try:
         return LinkedGlobal(name, kind, value_to_bits(initial, kind.value, what=what), None)
     except ArgumentError as error:
         raise ImportTypeError(str(error)) from error
+
+
+def _check_null(name: str, kind: TableType) -> None:
+    if not kind.element.is_nullable:
+        raise ImportTypeError(
+            f"import {name} is a table of {kind.element}, which can't be null: tables that a host makes are filled with null, "
+            "so no host can give it"
+        )
 
 
 def _check_limits(name: str, least: int, most: int | None, minimum: int, maximum: int | None) -> None:

@@ -33,7 +33,8 @@ class FuncRef:
     """Hold a reference to a function of one instance, for as long as that instance isn't replaced or handed on.
 
     Call it like the function. Using it after its transaction, or on another instance, raises `DeadHandleError`.
-    `index` is the function's index in its module where the engine can tell, else None.
+    `index` is the function's index in its module where the engine can tell, else None. A parameter of a type such as
+    ``(ref $t)`` takes functions that are declared to be of that type, and so none without an index.
     """
 
     __slots__ = ("_call", "_is_alive", "_native", "index")

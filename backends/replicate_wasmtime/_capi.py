@@ -21,6 +21,7 @@ from wasmtime import _ffi
 
 __all__ = [
     "ANYREF",
+    "EXNREF",
     "EXTERNREF",
     "EXTERN_FUNC",
     "EXTERN_GLOBAL",
@@ -82,7 +83,7 @@ Value: Any = ctypes.c_uint8 * EXTERN_SIZE
 """Room for a wasmtime_val_t or a wasmtime_extern_t, zeroed."""
 
 NUMBER_KINDS = {"i32": 0, "i64": 1, "f32": 2, "f64": 3, "v128": 4}
-FUNCREF, EXTERNREF, ANYREF = 5, 6, 7
+FUNCREF, EXTERNREF, ANYREF, EXNREF = 5, 6, 7, 8
 EXTERN_FUNC, EXTERN_GLOBAL, EXTERN_TABLE, EXTERN_MEMORY = range(4)
 
 _P = c_void_p

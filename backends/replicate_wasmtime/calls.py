@@ -111,8 +111,8 @@ def _run(instance: WasmtimeInstance, cell: Cell, shape: Shape, function: Any, va
     roots: list[Any] = []
     try:
         slots = b"".join(
-            to_slot(instance, value, kind, roots, what=f"argument {position}")
-            for position, (value, kind) in enumerate(zip(values, shape.type.params, strict=True), 1)
+            to_slot(instance, value, kind, accepted, roots, what=f"argument {position}")
+            for position, (value, (kind, accepted)) in enumerate(zip(values, shape.params, strict=True), 1)
         )
         raw, values_at = _capi.slots(shape.count)
         raw[: len(slots)] = slots
@@ -164,8 +164,20 @@ def call_with_bits(instance: WasmtimeInstance, name: str, shape: Shape, function
 # -- references --------------------------------------------------------------------------------------------------------
 
 
-def to_slot(instance: WasmtimeInstance, value: Any, kind: ValType, roots: list[Any], *, what: str) -> bytes:
-    """Lay one value into a 16-byte slot; references that need it are rooted and appended to `roots`."""
+def to_slot(
+    instance: WasmtimeInstance,
+    value: Any,
+    kind: ValType,
+    accepted: frozenset[int] | None,
+    roots: list[Any],
+    *,
+    what: str,
+) -> bytes:
+    """Lay one value into a 16-byte slot; references that need it are rooted and appended to `roots`.
+
+    Nothing looks at them after this: a reference that isn't of the type `kind` would have the guest run a function with
+    what isn't its arguments.
+    """
     if kind.is_number:
         return encode_bits(value)
     if value is None:
@@ -173,30 +185,43 @@ def to_slot(instance: WasmtimeInstance, value: Any, kind: ValType, roots: list[A
             raise ArgumentTypeError(f"{what} can't be null: its type is {kind}")
         return bytes(16)
     if kind.is_func:
-        function = native_function(instance, value, what=what)
+        function = native_function(instance, value, kind, accepted, what=what)
         return encode_bits(_capi.func_to_raw(instance.cell.context, ctypes.addressof(function)) or 0)
-    if kind.is_extern:
+    if kind.is_extern and not kind.is_null:
         value_t = _capi.Value()
         value_t[0] = _capi.EXTERNREF
         ref = ctypes.addressof(value_t) + 8
         instance.cell.root(value, ref)
         roots.append(value_t)
         return encode_bits(_capi.externref_to_raw(instance.cell.context, ref))
-    raise ArgumentTypeError(
-        f"{what} has type {kind}; only None can be given for it, garbage-collected values stay inside"
-    )
+    possible = "only None can be given for it" if kind.is_nullable else "no host can make a value of it"
+    raise ArgumentTypeError(f"{what} has type {kind}; {possible}")
 
 
-def native_function(instance: WasmtimeInstance, value: Any, *, what: str) -> Any:
-    """Give the native function behind a `FuncRef` of this instance."""
+def native_function(
+    instance: WasmtimeInstance, value: Any, kind: ValType, accepted: frozenset[int] | None, *, what: str
+) -> Any:
+    """Give the native function behind a `FuncRef` of this instance that is of the type `kind`, or raise.
+
+    `accepted` has the types of the functions that are: see `Subtypes.accepted`.
+    """
     if not isinstance(value, FuncRef):
         raise ArgumentTypeError(f"{what} must be a FuncRef or None, not {type(value).__name__}")
     native: Any = value.native()
-    owner, function = native
+    owner, function, index = native
     if owner is not instance.cell:
         raise ArgumentTypeError(
             f"{what} is a function of another instance; only this instance's own can be stored in it"
         )
+    info = instance.module.info
+    if accepted is not None and (index is None or info.functions[index] not in accepted):
+        wanted = "no function of this module"
+        if accepted and kind.index is not None:
+            wanted = f"functions of type {kind.index}, {info.types[kind.index]!s:.400}"
+        given = "a function that isn't the module's own, so its type isn't known"
+        if index is not None:
+            given = f"function {index} of type {info.functions[index]}, {info.function_type(index)!s:.400}"
+        raise ArgumentTypeError(f"{what} must be a {kind}, which refers to {wanted}, and got {given}")
     return function
 
 
@@ -221,4 +246,6 @@ def from_slot(instance: WasmtimeInstance, slot: bytes, kind: ValType) -> Any:
             return instance.cell.object_of(at)
         finally:
             _capi.val_unroot(ctypes.addressof(ref))
-    raise HostResultError(f"the guest gave a live {kind}, which can't leave it: garbage-collected values stay inside")
+    raise HostResultError(
+        f"the guest gave a live {kind}, which can't leave it: only functions and the host's own objects can"
+    )

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import wasmtime
 
-from replicate.errors import ConcurrentUseError, DeadHandleError, EngineError
+from replicate.errors import ConcurrentUseError, DeadHandleError, EngineError, HostResultError
 from replicate.interfaces import Gate
 
 from . import _capi
@@ -162,9 +162,17 @@ class Cell:
             raise EngineError("wasmtime couldn't allocate an externref: its garbage-collected heap is full")
 
     def object_of(self, ref: int) -> Any:
-        """Give the Python object behind the externref at `ref`."""
+        """Give the Python object behind the externref at `ref`; raise where that's the guest's own (``extern.convert_any``)."""
         number = _capi.externref_data(self.context, ref)
-        return _objects.get(number) if number else None
+        if not number:
+            raise HostResultError(
+                "the guest gave a garbage-collected object as an externref, which can't leave it: such objects stay inside"
+            )
+        return _objects.get(number)
+
+    def is_host_object(self, ref: int) -> bool:
+        """Tell whether there's a Python object behind the externref at `ref`, and no object of the guest's own."""
+        return bool(_capi.externref_data(self.context, ref))
 
     def check_reentry(self) -> None:
         """Raise unless the calling thread is inside a host function that this cell's guest called."""

@@ -21,6 +21,7 @@ from replicate.source import read_source
 from . import _capi
 from .faults import engine_error, trap_error
 from .host import host_handler
+from .shapes import Shape
 
 if TYPE_CHECKING:
     from replicate.imports import Companion
@@ -48,6 +49,8 @@ class CompanionCode:
     """Which imports of the guest these are."""
     host: tuple[LinkedFunction | None, ...]
     """For each of the companion's imports the Python function, if it's one."""
+    shapes: tuple[Shape | None, ...]
+    """For each Python function how its values lie."""
     host_types: tuple[Any, ...]
     """For each of the companion's imports its type, which belongs to wasmtime."""
     linker: wasmtime.Linker | None
@@ -73,9 +76,9 @@ class CompanionInstance:
         externs = ctypes.create_string_buffer(_capi.EXTERN_SIZE * max(len(code.info.imports), 1))
         for position, wanted in enumerate(code.info.imports):
             at = _at(externs) + _capi.EXTERN_SIZE * position
-            host = code.host[position]
-            if host is not None:
-                handler = host_handler(guest, host, guest.module.shape(host.type))
+            host, shape = code.host[position], code.shapes[position]
+            if host is not None and shape is not None:
+                handler = host_handler(guest, host, shape)
                 ctypes.c_uint8.from_address(at).value = _capi.EXTERN_FUNC
                 native_type = ctypes.cast(code.host_types[position].ptr(), ctypes.c_void_p).value or 0
                 cell.add_host_function(native_type, handler, at + 8)
@@ -145,6 +148,8 @@ def compile_companion(
         exports=tuple(names),
         positions=tuple(position for position, _ in uses),
         host=tuple(host),
+        # A type of the companion's isn't the guest's type of the same index, whose functions come from Python.
+        shapes=tuple(None if linked is None else Shape(linked.type, None) for linked in host),
         host_types=tuple(declared.type for declared in native.imports),
         linker=linker,
     )

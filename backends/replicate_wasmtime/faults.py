@@ -10,6 +10,8 @@ from . import _capi
 
 __all__ = ["engine_error", "trap_error"]
 
+_UNCAUGHT = "thrown Wasm exception"  # wasmtime has no code for it
+
 
 def trap_error(address: int) -> Trap:
     """Turn the trap at `address`, which it takes over, into a `Trap` with its code and Wasm call stack."""
@@ -20,9 +22,12 @@ def trap_error(address: int) -> Trap:
         native = None
     code = TrapCode.__members__.get(native.name, TrapCode.OTHER) if native is not None else TrapCode.OTHER
     frames = tuple(_frame(frame) for frame in trap.frames)
-    reason = code.value
-    if code is TrapCode.OTHER:
-        reason = native.name.lower().replace("_", " ") if native is not None else trap.message.strip().splitlines()[-1]
+    words = trap.message.strip().splitlines()[-1:] if native is None else [native.name.lower().replace("_", " ")]
+    reason = words[0].strip() if words else ""
+    if native is None and reason == _UNCAUGHT:
+        code = TrapCode.UNCAUGHT_EXCEPTION
+    if code is not TrapCode.OTHER:
+        reason = code.value
     lines = [f"the guest trapped: {reason}"]
     lines += [
         f"  at {frame.function_name or 'function'} (index {frame.function_index}"

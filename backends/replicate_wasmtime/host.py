@@ -86,10 +86,10 @@ def _write(instance: WasmtimeInstance, shape: Shape, value: Any, name: str) -> b
     roots: list[Any] = []
     try:
         slots = []
-        for kind, item in zip(kinds, values, strict=True):
+        for (kind, accepted), item in zip(shape.results, values, strict=True):
             what = f"the result of host function {name}"
             bits = value_to_bits(item, kind, what=what) if kind.is_number else item
-            slots.append(to_slot(instance, bits, kind, roots, what=what))
+            slots.append(to_slot(instance, bits, kind, accepted, roots, what=what))
         return b"".join(slots)
     except ArgumentError as error:
         raise HostResultError(str(error)) from error

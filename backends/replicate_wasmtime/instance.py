@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from replicate.binary import Import, ValType
 from replicate.errors import (
+    ArgumentTypeError,
     DeadHandleError,
+    HostResultError,
     InstantiationError,
     MemoryAccessError,
     MissingExportError,
@@ -35,6 +37,7 @@ __all__ = ["WasmtimeInstance"]
 
 _FUNC, _GLOBAL, _TABLE, _MEMORY = _capi.EXTERN_FUNC, _capi.EXTERN_GLOBAL, _capi.EXTERN_TABLE, _capi.EXTERN_MEMORY
 _WIDTHS = {"i32": 4, "i64": 8, "f32": 4, "f64": 8, "v128": 16}
+_KINDS = {"func": _capi.FUNCREF, "extern": _capi.EXTERNREF, "any": _capi.ANYREF, "exn": _capi.EXNREF}
 _at = ctypes.addressof
 
 
@@ -175,7 +178,7 @@ class WasmtimeInstance(Instance):
 
         return FuncRef(
             index=index,
-            native=(cell, function),
+            native=(cell, function, index),
             call=call,
             is_alive=lambda: not cell.stale and self.generation == generation,
         )
@@ -290,9 +293,12 @@ class WasmtimeInstance(Instance):
                 return index if index is not None else LiveReference("a function that isn't the module's own")
             if not any(value[8:16]):
                 return None
-            if kind == _capi.EXTERNREF:
+            if kind == _capi.EXTERNREF and self.cell.is_host_object(_at(value) + 8):
                 return LiveReference("a host object (externref)")
-            return LiveReference("a garbage-collected object")
+            disguise = " disguised as a host's (externref)" if kind == _capi.EXTERNREF else ""
+            return LiveReference(
+                f"{'an exception' if kind == _capi.EXNREF else 'a garbage-collected object'}{disguise}"
+            )
         finally:
             if kind != _capi.FUNCREF:
                 _capi.val_unroot(_at(value))
@@ -308,21 +314,22 @@ class WasmtimeInstance(Instance):
         try:
             if kind == _capi.EXTERNREF:
                 return self.cell.object_of(_at(value) + 8)
-            raise InstantiationError("a garbage-collected object can't leave its guest")
+            raise HostResultError("a garbage-collected object can't leave its guest")
         finally:
             _capi.val_unroot(_at(value))
 
     def _fill_reference(self, cell: Any, kind: ValType, value: Any) -> None:
         """Make a wasmtime_val_t of the reference type `kind` from a Python value; the caller unroots it."""
-        cell[0] = _capi.FUNCREF if kind.is_func else _capi.EXTERNREF if kind.is_extern else _capi.ANYREF
+        cell[0] = _KINDS[kind.hierarchy]
         if value is None:
             return
         if kind.is_func:
-            ctypes.memmove(_at(cell) + 8, native_function(self, value, what=f"a {kind}"), 16)
-        elif kind.is_extern:
+            accepted = self.module.subtypes.accepted(kind)
+            ctypes.memmove(_at(cell) + 8, native_function(self, value, kind, accepted, what="the value"), 16)
+        elif kind.is_extern and not kind.is_null:
             self.cell.root(value, _at(cell) + 8)
         else:
-            raise InstantiationError(f"a host can give only None for {kind}")
+            raise ArgumentTypeError(f"the value is a {type(value).__name__}; only None can be given for {kind}")
 
     def _function_value(self, reference: int | None, kind: ValType) -> Any:
         value = _capi.Value()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import wasmtime
 
-from replicate.binary import FuncType, Prepared
+from replicate.binary import FuncType, Prepared, Subtypes
 from replicate.errors import MissingExportError, UnsupportedError
 from replicate.interfaces import Module
 from replicate.limits import NO_LIMITS, ResourceLimits
@@ -36,6 +36,7 @@ class WasmtimeModule(Module):
         super().__init__(engine, prepared)
         self.native = native
         self._lock = threading.Lock()
+        self.subtypes = Subtypes(prepared.info)
         self._shapes: dict[FuncType, Shape] = {}
         self._declared_imports: list[wasmtime.ImportType] | None = None
         self._companions: weakref.WeakKeyDictionary[Companion, dict[Any, CompanionCode]] = weakref.WeakKeyDictionary()
@@ -53,6 +54,12 @@ class WasmtimeModule(Module):
             self._helpers.add(prepared.plan.start)
 
     def create(self, linkage: Linkage, *, limits: ResourceLimits = NO_LIMITS) -> WasmtimeInstance:
+        for index, memory in enumerate(self.info.memories):
+            if memory.shared:
+                raise UnsupportedError(
+                    f"memory {index} is shared between threads, and an instance here has only one; "
+                    "build the module without threads"
+                )
         return WasmtimeInstance(self, linkage, limits)
 
     def close(self) -> None:
@@ -76,10 +83,10 @@ class WasmtimeModule(Module):
         return found
 
     def shape(self, kind: FuncType) -> Shape:
-        """Give the layout of a function type's values."""
+        """Give the layout of the values of a function type of this module."""
         shape = self._shapes.get(kind)
         if shape is None:
-            shape = self._shapes[kind] = Shape(kind)
+            shape = self._shapes[kind] = Shape(kind, self.subtypes)
         return shape
 
     def export_shape(self, name: str) -> Shape:
@@ -102,11 +109,11 @@ class WasmtimeModule(Module):
         return name
 
     def table_export(self, index: int) -> str:
-        """Name an export of a table, or raise `MissingExportError` for one of collected objects that isn't exported."""
+        """Name an export of a table, or raise `MissingExportError` for one that isn't exported and can't be carried."""
         name = self._tables.get(index)
         if name is None:
             raise MissingExportError(
-                f"table {index} holds garbage-collected objects and isn't exported: no host can read it"
+                f"table {index} of {self.info.tables[index].element} isn't exported and can't be carried: no host can read it"
             )
         return name
 

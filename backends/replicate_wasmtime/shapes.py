@@ -6,7 +6,7 @@ import struct
 from collections.abc import Callable
 from typing import Any
 
-from replicate.binary import FuncType, ValType
+from replicate.binary import FuncType, Subtypes, ValType
 
 __all__ = ["Shape", "decode_bits", "encode_bits"]
 
@@ -17,13 +17,23 @@ class Shape:
     """Hold the layouts of one function type.
 
     `plain` says that all values are i32, i64, f32 or f64, so that one `struct` call packs the arguments and one unpacks
-    the results. `count` is the number of slots: arguments and results share them.
+    the results. `count` is the number of slots: arguments and results share them. `params` and `results` pair each type
+    with the types of functions that a reference of it may refer to, as `Subtypes.accepted` gives them.
     """
 
-    __slots__ = ("count", "pack", "pack_results", "plain", "size", "type", "unpack_params", "unpack_results")
+    __slots__ = (
+        *("count", "pack", "pack_results", "params", "plain", "results", "size", "type"),
+        *("unpack_params", "unpack_results"),
+    )
 
-    def __init__(self, kind: FuncType) -> None:
+    def __init__(self, kind: FuncType, subtypes: Subtypes | None) -> None:
+        """Lay out `kind`, a type of the guest that `subtypes` is about; of another module if that is None.
+
+        The guest's functions fit no type that another module defines, as far as anyone can tell here.
+        """
         self.type = kind
+        self.params = tuple((value, _accepted(value, subtypes)) for value in kind.params)
+        self.results = tuple((value, _accepted(value, subtypes)) for value in kind.results)
         self.count = max(len(kind.params), len(kind.results))
         self.size = 16 * self.count
         self.plain = all(value.text in _LAYOUT for value in kind.params + kind.results)
@@ -33,6 +43,12 @@ class Shape:
         self.unpack_params: Callable[..., tuple[Any, ...]] = params.unpack_from
         self.pack_results: Callable[..., None] = results.pack_into
         self.unpack_results: Callable[..., tuple[Any, ...]] = results.unpack_from
+
+
+def _accepted(kind: ValType, subtypes: Subtypes | None) -> frozenset[int] | None:
+    if subtypes is not None and kind.is_func:
+        return subtypes.accepted(kind)
+    return None if kind.index is None and not kind.is_null else frozenset()
 
 
 def encode_bits(bits: int) -> bytes:

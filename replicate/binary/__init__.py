@@ -29,6 +29,7 @@ from replicate.binary.plan import (
 )
 from replicate.binary.reader import read_module
 from replicate.binary.rewrite import Instrumented, instrument
+from replicate.binary.subtypes import Subtypes
 from replicate.binary.types import (
     ANYREF,
     EXNREF,
@@ -42,6 +43,7 @@ from replicate.binary.types import (
     V128,
     ArrayType,
     ContType,
+    Declaration,
     DefinedType,
     ExternType,
     FieldType,
@@ -69,6 +71,7 @@ __all__ = [
     "ArrayType",
     "ContType",
     "DataSegment",
+    "Declaration",
     "DefinedType",
     "Effects",
     "ElementSegment",
@@ -96,6 +99,7 @@ __all__ = [
     "SegmentSlot",
     "StatePlan",
     "StructType",
+    "Subtypes",
     "TableHelpers",
     "TableSlot",
     "TableType",
@@ -121,8 +125,8 @@ class Prepared:
 def prepare(wasm: bytes, *, access: HostAccess = FULL_ACCESS) -> Prepared:
     """Read, scan and instrument a core module, for an engine whose host can do what `access` says.
 
-    Takes some 0.05 s a megabyte of code, and 1 us a segment. Raises `InvalidModuleError`, or `ComponentError` for a
-    component. What can't be captured doesn't raise: see `StatePlan.findings`.
+    Takes some 0.05 s a megabyte of code, and 1 us a segment. Raises what `read_module` does. What
+    can't be captured doesn't raise: see `StatePlan.findings`.
     """
     info = read_module(wasm)
     effects = scan_effects(wasm, info)

@@ -17,6 +17,7 @@ _FOREIGN = {
     "exn": "it can change and holds references to exceptions, which can't be copied between instances",
     "cont": "it can change and holds suspended computations, which can't be copied between instances",
 }
+_INTEGERS = "it can change and holds integers as references, which aren't carried yet; keep them in an i32"
 _NEVER_NULL = "it can change and always refers to objects of the host, which can't be copied between instances"
 _OBJECTS = "it holds references to garbage-collected objects, and the module's code changes such objects in place"
 
@@ -34,7 +35,11 @@ def find_obstacles(info: ModuleInfo, effects: Effects) -> tuple[Finding, ...]:
 def _obstacle(type_: ValType) -> str | None:
     if type_.is_extern and not type_.is_nullable:
         return _NEVER_NULL
-    return _FOREIGN.get(type_.hierarchy)
+    return _INTEGERS if _is_integer(type_) else _FOREIGN.get(type_.hierarchy)
+
+
+def _is_integer(type_: ValType) -> bool:
+    return type_.text in ("i31ref", "(ref i31)")
 
 
 class _Search:
@@ -91,7 +96,7 @@ class _Search:
         Objects get there from constant expressions, or from the host. Any reference to an object can be disguised as
         one to a host object (``extern.convert_any``); a module that is given real ones isn't refused for it.
         """
-        if not self._objects_change or type_.is_null or type_.text in ("i31ref", "(ref i31)"):
+        if not self._objects_change or type_.is_null or _is_integer(type_):
             return False
         if type_.hierarchy == "any":
             return self._info.constant_objects or imported

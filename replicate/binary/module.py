@@ -8,6 +8,7 @@ from typing import Literal, TypeAlias
 import attrs
 
 from replicate.binary.types import (
+    Declaration,
     DefinedType,
     ExternType,
     FuncType,
@@ -113,6 +114,8 @@ class ModuleInfo:
     size: int
     """Length of the module in bytes."""
     types: tuple[DefinedType, ...]
+    declarations: tuple[Declaration, ...]
+    """What the definition of each of `types` says besides: its group, supertype and finality."""
     imports: tuple[Import, ...]
     functions: tuple[int, ...]
     tables: tuple[TableType, ...]

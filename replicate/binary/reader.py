@@ -11,7 +11,7 @@ from replicate.binary.expressions import Constant, read_constant
 from replicate.binary.module import DataSegment, ElementSegment, Export, Import, Kind, ModuleInfo, Section
 from replicate.binary.names import Names, read_names
 from replicate.binary.signature import HEADER, check_header
-from replicate.binary.type_reader import TypeReader
+from replicate.binary.type_reader import TypeReader, custom_descriptors
 from replicate.binary.types import FUNCREF, ExternType, FuncType, GlobalType, MemoryType, TableType, TagType, ValType
 
 __all__ = ["CODE", "SECTION_ORDER", "read_module"]
@@ -25,6 +25,7 @@ CODE = 10
 _CUSTOM = 0
 _NAME = "name"
 _KINDS: tuple[Kind, ...] = ("func", "table", "memory", "global", "tag")
+_EXACT_FUNCTION = 0x20
 _TABLE_WITH_INITIALISER = 0x40
 # Compact imports: after an empty name, several items of one module, each with its type or all of one type.
 _COMPACT_TYPED, _COMPACT_ALIKE = 0x7F, 0x7E
@@ -39,7 +40,8 @@ def read_module(wasm: bytes) -> ModuleInfo:
     """Return what the core module `wasm` is made of.
 
     The code isn't looked at, so it may still be invalid; everything else is well-formed and its indices in range.
-    Raises `InvalidModuleError` for malformed bytes, with their offset, and `ComponentError` for a component.
+    Raises `InvalidModuleError` for malformed bytes, with their offset, `ComponentError` for a component, and
+    `UnsupportedError` for types of the proposal for custom descriptors.
     """
     check_header(wasm)
     reader = _Reader(wasm)
@@ -112,6 +114,7 @@ class _Reader:
             digest=hashlib.sha256(self._wasm).hexdigest(),
             size=len(self._wasm),
             types=self._type_reader.types,
+            declarations=self._type_reader.declarations,
             imports=tuple(self._imports),
             functions=tuple(self._functions),
             tables=tuple(self._tables),
@@ -206,6 +209,8 @@ class _Reader:
 
     def _kind(self, cursor: Cursor) -> Kind:
         kind = cursor.byte()
+        if kind == _EXACT_FUNCTION:
+            raise custom_descriptors(f"an import of a function of exactly one type ({kind:#04x})", cursor.position - 1)
         if kind >= len(_KINDS):
             raise cursor.fail(f"unknown kind {kind:#x} of import or export", at=cursor.position - 1)
         return _KINDS[kind]

@@ -16,6 +16,7 @@ from replicate.binary.types import (
     V128,
     ArrayType,
     ContType,
+    Declaration,
     DefinedType,
     FieldType,
     FuncType,
@@ -27,14 +28,16 @@ from replicate.binary.types import (
     ValType,
     heap_type,
 )
+from replicate.errors import UnsupportedError
 
-__all__ = ["TypeReader"]
+__all__ = ["TypeReader", "custom_descriptors"]
 
 _NUMBERS = {number.code[0]: number for number in (I32, I64, F32, F64, V128)}
 _SHORT = {code: found for code in range(0x66, 0x80) if (found := heap_type(code, nullable=True)) is not None}
 _PACKED: dict[int, Literal["i8", "i16"]] = {0x78: "i8", 0x77: "i16"}
 _REF_NULL, _REF, _SHARED = 0x63, 0x64, 0x65
 _REC, _SUB_FINAL, _SUB = 0x4E, 0x4F, 0x50
+_DESCRIPTORS, _EXACT = (0x4D, 0x4C), 0x62
 _FUNC, _STRUCT, _ARRAY, _CONT = 0x60, 0x5F, 0x5E, 0x5D
 _HIERARCHIES: dict[type[DefinedType], Hierarchy] = {
     FuncType: "func",
@@ -43,6 +46,13 @@ _HIERARCHIES: dict[type[DefinedType], Hierarchy] = {
     ContType: "cont",
 }
 _HAS_MAXIMUM, _IS_SHARED, _IS_64, _HAS_PAGE_SIZE = 1, 2, 4, 8
+
+
+def custom_descriptors(what: str, at: int) -> UnsupportedError:
+    """Return the error to raise for `what`, which only that proposal has, at an offset."""
+    return UnsupportedError(
+        f"the module has {what} at byte {at} ({at:#x}): that's of the proposal for custom descriptors, which isn't supported"
+    )
 
 
 class TypeReader:
@@ -54,6 +64,8 @@ class TypeReader:
 
     def __init__(self) -> None:
         self.types: tuple[DefinedType, ...] = ()
+        self.declarations: tuple[Declaration, ...] = ()
+        """For each of `types` what its definition says besides."""
         self._hierarchy: Callable[[Cursor, int], Hierarchy] = self._known_hierarchy
 
     def read_section(self, cursor: Cursor) -> None:
@@ -66,11 +78,11 @@ class TypeReader:
             return "any"
 
         self._hierarchy = remember
-        self.types = self._defined_types(cursor)
+        self.types, self.declarations = self._definitions(cursor)
         self._hierarchy = self._known_hierarchy
         if references:
             cursor.position = start
-            self.types = self._defined_types(cursor)
+            self.types, self.declarations = self._definitions(cursor)
 
     def value_type(self, cursor: Cursor) -> ValType:
         """Read the type of a value."""
@@ -139,32 +151,52 @@ class TypeReader:
         if shared:
             cursor.byte()
         code = cursor.peek()
+        if code == _EXACT and not shared:
+            raise custom_descriptors(f"a reference to exactly one type ({code:#04x})", at)
         index = cursor.s33()
         if index >= 0 and not shared:
             prefix, word = (_REF_NULL, "ref null") if nullable else (_REF, "ref")
             encoded = bytes([prefix]) + signed(index)
-            return ValType(f"({word} {index})", encoded, self._hierarchy(cursor, index), is_nullable=nullable)
+            hierarchy = self._hierarchy(cursor, index)
+            return ValType(f"({word} {index})", encoded, hierarchy, is_nullable=nullable, index=index)
         found = heap_type(code, nullable=nullable, shared=shared)
         if found is None:
             raise cursor.fail(f"no heap type is encoded as {code:#04x}", at=at)
         return found
 
-    def _defined_types(self, cursor: Cursor) -> tuple[DefinedType, ...]:
+    def _definitions(self, cursor: Cursor) -> tuple[tuple[DefinedType, ...], tuple[Declaration, ...]]:
         types: list[DefinedType] = []
+        declarations: list[Declaration] = []
         for _ in range(cursor.count("types")):
+            start, size = len(types), 1
             if cursor.peek() == _REC:
                 cursor.byte()
-                types += [self._sub_type(cursor) for _ in range(cursor.count("recursive types"))]
-            else:
-                types.append(self._sub_type(cursor))
-        return tuple(types)
+                size = cursor.count("recursive types")
+            for index in range(start, start + size):
+                supertype, final, shared = self._declared(cursor, index)
+                declarations.append(Declaration(start, size, supertype, final, shared))
+                types.append(self._structure(cursor))
+        return tuple(types), tuple(declarations)
 
-    def _sub_type(self, cursor: Cursor) -> DefinedType:
+    @staticmethod
+    def _declared(cursor: Cursor, index: int) -> tuple[int | None, bool, bool]:
+        """Read what comes before a type's structure: its supertype, whether it's final, whether it's shared."""
+        supertypes: list[int] = []
+        final = True
+        at = cursor.position
         if cursor.peek() in (_SUB, _SUB_FINAL):
+            final = cursor.byte() == _SUB_FINAL
+            supertypes = cursor.u32s(cursor.count("supertypes"))
+        if len(supertypes) > 1:
+            raise cursor.fail(f"type {index} has {len(supertypes)} supertypes; one is allowed", at=at)
+        if supertypes and supertypes[0] >= index:
+            raise cursor.fail(f"type {index} has the supertype {supertypes[0]}, which isn't defined before it", at=at)
+        shared = cursor.peek() == _SHARED
+        if shared:
             cursor.byte()
-            cursor.u32s(cursor.count("supertypes"))
-        if cursor.peek() == _SHARED:
-            cursor.byte()
+        return supertypes[0] if supertypes else None, final, shared
+
+    def _structure(self, cursor: Cursor) -> DefinedType:
         at = cursor.position
         code = cursor.byte()
         if code == _FUNC:
@@ -178,6 +210,8 @@ class TypeReader:
             if function < 0:
                 raise cursor.fail("a continuation of no function type", at=at)
             return ContType(function)
+        if code in _DESCRIPTORS:
+            raise custom_descriptors(f"a type that has or is a descriptor ({code:#04x})", at)
         raise cursor.fail(f"no type starts with {code:#04x}", at=at)
 
     def _value_types(self, cursor: Cursor) -> tuple[ValType, ...]:

@@ -25,6 +25,7 @@ __all__ = [
     "V128",
     "ArrayType",
     "ContType",
+    "Declaration",
     "DefinedType",
     "ExternType",
     "FieldType",
@@ -87,6 +88,8 @@ class ValType:
     """Whether null is the only value it can have, if any: the bottom of its hierarchy."""
     is_shared: bool = attrs.field(default=False, kw_only=True)
     """Whether it refers to something that threads share."""
+    index: int | None = attrs.field(default=None, kw_only=True)
+    """The type of the module that it refers to, if it refers to one."""
 
     _named: ClassVar[dict[str, ValType]]
 
@@ -229,6 +232,21 @@ class ContType:
 
 DefinedType: TypeAlias = FuncType | StructType | ArrayType | ContType
 """What a module can define in its type section."""
+
+
+@attrs.frozen
+class Declaration:
+    """Say what a type's definition adds to its structure, and what makes two of one structure different types.
+
+    The types that are defined together with it (``rec``) are `size` types from the index `start` on. `supertype` is the
+    index of the type that it's declared to be a subtype of.
+    """
+
+    start: int
+    size: int
+    supertype: int | None = None
+    is_final: bool = True
+    is_shared: bool = False
 
 
 def _limits(minimum: int, maximum: int | None, *, is_64: bool, shared: bool) -> str:

@@ -97,6 +97,37 @@ HOST = """(module
   (func (export "note") (param f64) (call $note (local.get 0)))
   (func (export "plain") (param i32) (result i32) (i32.mul (local.get 0) (i32.const 2))))"""
 
+TYPED = """(module
+  (type $open (sub (func (result i32))))
+  (type $narrow (sub $open (func (result i32))))
+  (type $same (sub (func (result i32))))
+  (type $other (func (param i64) (result i32)))
+  (rec (type $grouped (sub (func (result i32)))) (type (struct)))
+  (import "host" "pick" (func $pick (param i32) (result (ref null $open))))
+  (import "host" "stranger" (func $stranger (type $other)))
+  (table (export "table") 1 (ref null $open)) (global (export "global") (mut (ref null $open)) (ref.null $open))
+  (elem declare func $stranger)
+  (func $a (export "open") (type $open) i32.const 1)
+  (func $b (export "narrow") (type $narrow) i32.const 2)
+  (func $c (export "same") (type $same) i32.const 3)
+  (func $d (export "other") (type $other) i32.const 4)
+  (func $e (export "grouped") (type $grouped) i32.const 5)
+  (table $all (export "all") funcref (elem $a $b $c $d $e $stranger))
+  (func (export "call") (param (ref null $open)) (result i32) (call_ref $open (local.get 0)))
+  (func (export "call_surely") (param i32 (ref $open)) (result i32) (call_ref $open (local.get 1)))
+  (func (export "call_narrow") (param (ref null $narrow)) (result i32) (call_ref $narrow (local.get 0)))
+  (func (export "call_picked") (param i32) (result i32) (call_ref $open (call $pick (local.get 0))))
+  (func (export "any") (param funcref) (result i32) (ref.is_null (local.get 0)))
+  (func (export "no_function") (param nullfuncref) (result i32) (ref.is_null (local.get 0)))
+  (func (export "no_object") (param nullexternref) (result i32) (ref.is_null (local.get 0))))"""
+
+DISGUISED = """(module (type $s (struct)) (import "host" "take" (func $take (param externref)))
+  (global $g (export "g") (mut externref) (ref.null extern)) (table $t (export "t") 1 externref)
+  (func $made (export "made") (result externref) (extern.convert_any (struct.new $s)))
+  (func (export "number") (result externref) (extern.convert_any (ref.i31 (i32.const 5))))
+  (func (export "give") (call $take (call $made)))
+  (func (export "keep") (global.set $g (call $made)) (table.set $t (i32.const 0) (call $made))))"""
+
 SPIN = """(module (func (export "spin") (param $n i64) (result i64) (local $x i64)
   (loop $l (local.set $x (i64.add (i64.mul (local.get $x) (i64.const 6364136223846793005)) (local.get $n)))
     (br_if $l (i64.ne (i64.const 0) (local.tee $n (i64.sub (local.get $n) (i64.const 1))))))
@@ -313,6 +344,15 @@ class EngineTests:
         with pytest.raises(error):
             self.make(engine, wat, {"h": {"note": Companion(source).function("note", lambda at: at)}})
 
+    def test_an_uncaught_exception_is_a_trap_that_says_so(self, engine: Engine, traits: EngineTraits) -> None:
+        if not traits.exceptions:
+            return
+        with self.make(engine, '(module (tag $t) (func (export "f") (throw $t)))') as instance:
+            for _ in range(2):
+                with pytest.raises(Trap, match=r"^the guest trapped: uncaught exception\n") as caught:
+                    instance.call("f")
+                assert caught.value.code is TrapCode.UNCAUGHT_EXCEPTION
+
     # -- host functions ------------------------------------------------------------------------------------------------
 
     def test_host_functions_take_and_give_values(self, engine: Engine) -> None:
@@ -470,6 +510,30 @@ class EngineTests:
             module.instantiate({"m": {"memory": HostMemory(3, maximum=9)}})
         with pytest.raises(ImportTypeError, match="HostMemory"):
             module.instantiate({"m": {"memory": HostTable(3)}})
+
+    def test_a_global_or_table_of_null_can_be_imported(self, engine: Engine, traits: EngineTraits) -> None:
+        kinds = ["funcref", "externref"]
+        kinds += ["anyref", "i31ref", "nullref", "nullfuncref", "nullexternref", "(ref null $t)"] * traits.gc
+        kinds += ["exnref", "nullexnref"] * (traits.exceptions and traits.gc)
+        for kind in kinds:
+            wat = f"""(module (type $t (func)) (import "m" "g" (global $g {kind})) (import "m" "t" (table $t 1 {kind}))
+                (func (export "null") (result i32 i32)
+                  (ref.is_null (global.get $g)) (ref.is_null (table.get $t (i32.const 0)))))"""
+            if not traits.gc:
+                wat = wat.replace("(type $t (func)) ", "")
+            with self.make(engine, wat, {"m": {"g": None}}) as instance:
+                assert instance.call("null") == (1, 1), kind
+
+    def test_an_import_that_no_host_can_make_is_refused_by_name(self, engine: Engine, traits: EngineTraits) -> None:
+        if not traits.gc:
+            return
+        table = '(module (type $t (func)) (import "m" "t" (table 1 (ref $t))))'
+        for given in ({}, {"m": {"t": HostTable(2)}}):
+            with pytest.raises(ImportTypeError, match=r"m\.t is a table of \(ref 0\), which can't be null"):
+                self.make(engine, table, given)
+        for kind in ("nullexternref", "nullfuncref", "anyref"):
+            with pytest.raises(ImportTypeError, match=r"m\.g is a global .* only None"):
+                self.make(engine, f'(module (import "m" "g" (global {kind})))', {"m": {"g": object()}})
 
     # -- memory --------------------------------------------------------------------------------------------------------
 
@@ -646,6 +710,102 @@ class EngineTests:
             assert one.call("use") == 2
             two.restore(one.snapshot())
             assert two.call("use") == 2
+
+    @pytest.mark.parametrize(
+        ("name", "fits"),
+        [("open", 1), ("narrow", 2), ("same", 3), ("other", 0), ("grouped", 0), ("stranger", 0)],
+    )
+    def test_a_typed_function_reference_takes_functions_of_its_type_only(
+        self, engine: Engine, traits: EngineTraits, name: str, fits: int
+    ) -> None:
+        if not (traits.reference_values and traits.gc):
+            return
+        given: list[FuncRef] = []
+        imports = {"host": {"pick": lambda number: given[number], "stranger": lambda number: 6}}
+        with self.make(engine, TYPED, imports) as instance:
+            index = ["open", "narrow", "same", "other", "grouped", "stranger"].index(name)
+            function = instance.tables["all"][index]
+            given.append(function)
+            uses: list[tuple[type[Exception], Any]] = [
+                (ArgumentTypeError, lambda: instance.call("call", function)),
+                (ArgumentTypeError, lambda: instance.call("call_surely", 0, function)),
+                (HostResultError, lambda: instance.call("call_picked", 0)),
+            ]
+            for error, use in uses:
+                if fits:
+                    assert fits == use()
+                else:
+                    with pytest.raises(error, match=r"type 0, .* function \d+ of type \d"):
+                        use()
+            if fits:
+                instance.tables["table"][0] = instance.globals["global"].value = function
+                assert instance.tables["table"][0].index == function.index
+            else:
+                with pytest.raises(ArgumentTypeError, match="type 0"):
+                    instance.tables["table"][0] = function
+                with pytest.raises(ArgumentTypeError, match="type 0"):
+                    instance.globals["global"].value = function
+            if name == "narrow":
+                assert instance.call("call_narrow", function) == 2
+            else:
+                with pytest.raises(ArgumentTypeError, match="type 1"):
+                    instance.call("call_narrow", function)
+            assert instance.call("any", function) == 0
+
+    def test_a_function_of_unknown_type_goes_only_where_any_function_may(
+        self, engine: Engine, traits: EngineTraits
+    ) -> None:
+        if not (traits.reference_values and traits.gc and traits.companions):
+            return
+        wat = """(module (type $t (func (result i32))) (import "host" "make" (func $make (result funcref)))
+            (func (export "make") (result funcref) (call $make))
+            (func (export "any") (param funcref) (result i32) (ref.is_null (local.get 0)))
+            (func (export "call") (param (ref null $t)) (result i32) (call_ref $t (local.get 0))))"""
+        strange = Companion("""(module (type $t (func (result i32))) (elem declare func $f) (func $f (type $t) i32.const 1)
+            (func (export "make") (result funcref) (ref.func $f)))""")
+        with self.make(engine, wat, {"host": {"make": strange.function("make", lambda: None)}}) as instance:
+            function = instance.call("make")
+            assert function.index is None
+            assert instance.call("any", function) == 0
+            with pytest.raises(ArgumentTypeError, match="isn't the module's own"):
+                instance.call("call", function)
+
+    def test_a_reference_that_is_always_null_takes_nothing_else(self, engine: Engine, traits: EngineTraits) -> None:
+        if not (traits.reference_values and traits.gc):
+            return
+        imports = {"host": {"pick": lambda number: None, "stranger": lambda number: 6}}
+        with self.make(engine, TYPED, imports) as instance:
+            assert (instance.call("no_function", None), instance.call("no_object", None)) == (1, 1)
+            with pytest.raises(ArgumentTypeError, match="nullfuncref"):
+                instance.call("no_function", instance.tables["all"][0])
+            with pytest.raises(ArgumentTypeError, match="nullexternref"):
+                instance.call("no_object", object())
+            with pytest.raises(ArgumentTypeError, match="null"):
+                instance.call("call_surely", 0, None)
+
+    def test_an_object_disguised_as_a_hosts_does_not_leave_the_guest(
+        self, engine: Engine, traits: EngineTraits
+    ) -> None:
+        if not (traits.reference_values and traits.gc):
+            return
+        taken: list[object] = []
+        with self.make(engine, DISGUISED, {"host": {"take": taken.append}}) as instance:
+            assert instance.globals["g"].value is None
+            instance.snapshot()
+            instance.call("keep")
+            uses: list[Any] = [
+                lambda: instance.call("made"),
+                lambda: instance.call("number"),
+                lambda: instance.call("give"),
+                lambda: instance.globals["g"].value,
+                lambda: instance.tables["t"][0],
+            ]
+            for use in uses:
+                with pytest.raises(HostResultError, match="externref"):
+                    use()
+            assert taken == []
+            with pytest.raises(NotReplicableError, match="disguised"):
+                instance.snapshot()
 
     # -- whole state ---------------------------------------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ import pytest
 import wasmtime
 
 from replicate.binary import read_module
-from replicate.errors import ComponentError, InvalidModuleError
+from replicate.errors import ComponentError, InvalidModuleError, UnsupportedError
 
 HEADER = b"\0asm\1\0\0\0"
 
@@ -54,6 +54,20 @@ def test_another_version_of_wasm_is_refused() -> None:
 def test_a_header_cut_short_is_refused() -> None:
     with pytest.raises(InvalidModuleError, match="6 bytes"):
         read_module(HEADER[:6])
+
+
+@pytest.mark.parametrize(
+    "sections",
+    [
+        section(1, b"\1\x4e\2\x4d\1\x5f\0\x4c\0\x5f\0"),
+        section(1, b"\1\x4e\2\x5f\0\x4c\0\x5f\0"),
+        section(1, b"\1\x60\1\x64\x62\0\0"),
+        section(1, b"\1\x60\0\0") + section(2, b"\1\0\1f\x20\0"),
+    ],
+)
+def test_a_proposal_that_is_not_supported_is_no_damage(sections: bytes) -> None:
+    with pytest.raises(UnsupportedError, match="custom descriptors"):
+        read_module(HEADER + sections)
 
 
 FUNCTION_TYPE = section(1, b"\1\x60\0\0")

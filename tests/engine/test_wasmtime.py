@@ -7,11 +7,20 @@ import sys
 
 import pytest
 
+from replicate.errors import UnsupportedError
+from replicate.registry import load_engine
 from replicate.testing import EngineTests
 
 
 class TestWasmtime(EngineTests):
     engine_name = "wasmtime"
+
+
+@pytest.mark.parametrize("memories", ["(memory 1) (memory 1 1 shared)", '(import "m" "m" (memory 1 1 shared))'])
+def test_a_shared_memory_is_refused_in_words(memories: str) -> None:
+    module = load_engine("wasmtime").compile(f"(module {memories})")
+    with pytest.raises(UnsupportedError, match=r"memory \d is shared between threads"):
+        module.instantiate()
 
 
 INTERRUPTED = """

@@ -10,9 +10,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-import hypothesis.strategies as st
 import pytest
-from hypothesis import HealthCheck, given, settings
 
 from replicate.errors import (
     CacheError,
@@ -128,57 +126,6 @@ def test_what_a_goal_writes_comes_with_its_answers(pool: PrologPool) -> None:
     answers = pool.query_all("member(X, [1, 2]), write(x(X)), nl")
     assert [answer["X"] for answer in answers] == [1, 2]
     assert "".join(answer.stdout for answer in answers) == "x(1)\nx(2)\n"
-
-
-TERMS = st.recursive(
-    st.one_of(
-        st.integers(-(2**200), 2**200),
-        st.floats(allow_nan=False, allow_infinity=False),
-        st.fractions().filter(lambda value: value.denominator != 1),
-        st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=12),
-        st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=8).map(Atom),
-    ),
-    lambda inner: st.one_of(
-        st.lists(inner, max_size=4),
-        st.builds(
-            lambda name, args: Compound(name, tuple(args)),
-            st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=6),
-            st.lists(inner, min_size=1, max_size=3),
-        ),
-    ),
-    max_leaves=8,
-)
-
-
-@pytest.fixture(scope="module")
-def prolog(npm_module: Path) -> Any:
-    """Keep one interpreter for many examples."""
-    with Prolog(wasm=npm_module) as opened:
-        yield opened
-
-
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(value=TERMS)
-def test_values_go_in_and_come_back(prolog: Prolog, value: Any) -> None:
-    answer = prolog.query_once("Y = X", bindings={"X": value})
-    assert answer is not None
-    _same(value, answer["Y"])
-
-
-def _same(one: Any, other: Any) -> None:
-    if one == "" and other in ("", []):
-        return
-    if isinstance(one, (list, tuple)) and not isinstance(one, Compound):
-        assert len(one) == len(other)
-        for left, right in zip(one, other, strict=True):
-            _same(left, right)
-    elif isinstance(one, Compound):
-        assert isinstance(other, Compound), (one, other)
-        assert one.functor == other.functor
-        _same(list(one.args), list(other.args))
-    else:
-        assert type(one) is type(other), (one, other)
-        assert one == other
 
 
 def test_numbers_keep_their_kind(pool: PrologPool) -> None:

@@ -7,7 +7,7 @@ from fractions import Fraction
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from replicate.errors import ArgumentError, ReplicateError
@@ -63,7 +63,11 @@ TERMS = st.recursive(
 def canonical(term: Any) -> Any:
     """Give the one Python value for all terms that are the same to Prolog."""
     if isinstance(term, Compound):
-        return Compound(term.functor, tuple(map(canonical, term.args)))
+        args = tuple(map(canonical, term.args))
+        if term.functor == "." and len(args) == 2 and isinstance(args[1], (list, str)):
+            rest = list(map(Atom, args[1])) if isinstance(args[1], str) else args[1]
+            return canonical([args[0], *rest])
+        return Compound(term.functor, args)
     if isinstance(term, Fraction) and term.denominator == 1:
         return term.numerator
     if isinstance(term, list):
@@ -89,6 +93,9 @@ def exact(term: Any) -> Any:
 
 @settings(deadline=None, max_examples=150)
 @given(term=TERMS)
+@example(term=Compound(".", ([], [])))
+@example(term=Compound(".", (Atom("0"), "1")))
+@example(term=[Atom("0")])
 def test_a_term_comes_back_as_it_went(shared: Prolog, term: Any) -> None:
     answer = shared.query_once("Back = Given", bindings={"Given": term})
 
