@@ -120,7 +120,7 @@ def test_a_function_that_does_not_say_who_it_is_is_refused() -> None:
     with HelpedEngine().compile(wat).instantiate() as instance:
         instance.call("put")
         assert instance.table_references(0) == (0,)
-        native = (instance.cell, instance._function_buffer("own"))
+        native = (instance.cell, instance._function_buffer("own"), 0)
         own = FuncRef(index=0, native=native, call=lambda: None, is_alive=lambda: True)
         WasmtimeInstance.table_set(instance, 0, 0, own)
         (seen,) = instance.table_references(0)
