@@ -21,7 +21,7 @@ from replicate.adapter import Adapter, ResetRule
 from replicate.aio import AsyncGuest, AsyncPool
 from replicate.errors import NotReplicableError, ReplicateError, Trap, TrapCode
 from replicate.handles import Global, Guest, Memory, Table
-from replicate.imports import HostFunction, HostGlobal, HostMemory, HostTable, Imports
+from replicate.imports import Companion, HostFunction, HostGlobal, HostMemory, HostTable, Imports
 from replicate.interfaces import Engine, EngineTraits, Instance, Module
 from replicate.memory import MemorySnapshot
 from replicate.pool import Pool
@@ -35,6 +35,7 @@ __all__ = [
     "Adapter",
     "AsyncGuest",
     "AsyncPool",
+    "Companion",
     "Engine",
     "EngineTraits",
     "FuncRef",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import os
+import platform
 import subprocess
 import sys
 import weakref
@@ -21,6 +23,9 @@ from replicate_wasmer import WasmerEngine
 try:
     load_engine("wasmer")
 except EngineUnavailableError as missing:
+    # Where its wheels install, CI has to have it: a missing engine isn't a tested one.
+    if os.environ.get("CI") and sys.version_info < (3, 11) and platform.machine() == "x86_64":
+        raise
     pytest.skip(str(missing), allow_module_level=True)
 
 TABLE = """(module (table (export "t") 3 6 funcref) (elem (i32.const 0) $one) (elem (i32.const 2) $two)
