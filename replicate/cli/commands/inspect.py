@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -14,6 +12,7 @@ from rich.text import Text
 from replicate import load_engine
 from replicate.binary.module import describe
 from replicate.cli.failures import exit_codes
+from replicate.cli.files import read_module_bytes
 from replicate.cli.module_report import (
     EngineReport,
     GlobalReport,
@@ -25,8 +24,7 @@ from replicate.cli.module_report import (
 )
 from replicate.cli.options import AsJson, Debug, EngineName
 from replicate.cli.terminal import cell, plain, size_of, terminal
-from replicate.errors import InvalidModuleError, UnsupportedError
-from replicate.source import read_source
+from replicate.errors import UnsupportedError
 
 __all__ = ["INSPECT_EXIT_CODES", "NOT_REPLICABLE", "inspect"]
 
@@ -56,10 +54,9 @@ def inspect(
     has_start, memories, globals, tables, segments, imports, exports.
     """
     chosen = load_engine(engine)
-    source = _read(file)
     obstacle = None
     with terminal.working("reading and compiling"):
-        prepared = chosen.prepare(read_source(source, chosen.wat_to_wasm))
+        prepared = chosen.prepare(read_module_bytes(file, chosen))
         try:
             chosen.compile_prepared(prepared)
         except UnsupportedError as error:
@@ -71,18 +68,6 @@ def inspect(
         _show(report)
     if not report.replicable:
         raise typer.Exit(NOT_REPLICABLE)
-
-
-def _read(file: str) -> bytes:
-    if file == "-":
-        return sys.stdin.buffer.read()
-    try:
-        return Path(file).read_bytes()
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise InvalidModuleError(
-            f"can't read {file!r}: {reason}; give a .wasm or .wat file, or - for standard input"
-        ) from error
 
 
 def _show(report: ModuleReport) -> None:
