@@ -16,6 +16,7 @@ from replicate.binary.module import DataSegment, ElementSegment, Export, Import,
 from replicate.binary.plan import FunctionSlot, GlobalSlot, MemorySlot, SegmentSlot, StatePlan, TableSlot
 from replicate.binary.reader import read_module
 from replicate.binary.rewrite import Instrumented, instrument
+from replicate.binary.signature import check_header
 from replicate.binary.types import (
     ANYREF,
     EXNREF,
@@ -81,6 +82,7 @@ __all__ = [
     "TableType",
     "TagType",
     "ValType",
+    "check_header",
     "instrument",
     "prepare",
     "read_module",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import struct
 import threading
 import time
@@ -108,6 +109,14 @@ PROPOSALS = {
     "gc": "(module (type $s (struct (field i32))) (func (drop (struct.new_default $s))))",
     "extended_const": "(module (global i32 (i32.add (i32.const 1) (i32.const 2))))",
     "relaxed_simd": "(module (func (param v128 v128) (result v128) (i8x16.relaxed_swizzle (local.get 0) (local.get 1))))",
+}
+
+# Valid modules that no trait speaks of.
+BEYOND_TRAITS = {
+    "legacy exceptions": b"\1\4\1\x60\0\0\3\2\1\0\x0a\x08\1\6\0\6\x40\x19\x0b\x0b",
+    "custom descriptors": b"\1\x09\2\x5f\0\x60\1\x64\x62\0\0",  # a parameter that refers to an exact type
+    "stack switching": b"\1\6\2\x60\0\0\x5d\0",
+    "shared-everything threads": b"\1\4\1\x60\0\0\3\2\1\0\6\6\1\x7f\1\x41\0\x0b\x0a\x09\1\7\0\xfe\x4f\0\0\x1a\x0b",
 }
 
 
@@ -836,6 +845,11 @@ class EngineTests:
         else:
             with pytest.raises((UnsupportedError, InvalidModuleError)):
                 engine.compile(wasm)
+
+    @pytest.mark.parametrize("proposal", sorted(BEYOND_TRAITS))
+    def test_a_valid_module_works_or_is_unsupported_and_never_invalid(self, engine: Engine, proposal: str) -> None:
+        with contextlib.suppress(UnsupportedError):
+            engine.compile(b"\0asm\1\0\0\0" + BEYOND_TRAITS[proposal]).instantiate().close()
 
     def test_a_name_is_any_unicode(self, engine: Engine) -> None:
         with self.make(

@@ -36,6 +36,9 @@ EVERYTHING = r"""(module $bad
   (export "\1b[31mred" (table $objects))
   (func (export "_start")))"""
 
+LEGACY_EXCEPTIONS = b"\0asm\1\0\0\0\1\4\1\x60\0\0\3\2\1\0\x0a\x08\1\6\0\6\x40\x19\x0b\x0b"
+ATOMIC_GLOBAL = b"\0asm\1\0\0\0\1\4\1\x60\0\0\3\2\1\0\6\6\1\x7f\1\x41\0\x0b\x0a\x09\1\7\0\xfe\x4f\0\0\x1a\x0b"
+
 
 @pytest.fixture
 def everything(tmp_path: Path) -> Path:
@@ -194,6 +197,15 @@ def test_what_the_engine_cant_run_is_a_finding(run: Run, tmp_path: Path, monkeyp
     assert "- engine wasmtime: no such proposal here" in result.out
 
 
+def test_a_module_of_a_proposal_that_the_engine_doesnt_have_is_described_all_the_same(run: Run) -> None:
+    result = run("inspect", "-", stdin=LEGACY_EXCEPTIONS)
+    said = " ".join(result.out.split())
+
+    assert (result.code, result.err) == (3, "")
+    assert "can be replicated no - engine wasmtime: wasmtime doesn't run this module: legacy_exceptions" in said
+    assert "--translate-to-exnref" in said
+
+
 def test_reads_binary_and_text_from_standard_input(run: Run, kv_path: Path) -> None:
     from_file = json.loads(run("inspect", "--json", str(kv_path)).out)
     from_input = json.loads(run("inspect", "--json", "-", stdin=kv_path.read_bytes()).out)
@@ -218,11 +230,13 @@ def test_works_as_a_process(run_process: Run, kv_path: Path) -> None:
         (b"", "not a Wasm module: no bytes at all"),
         (b"<html></html>", "not a Wasm module: it looks like HTML"),
         (b"\0asm\x0d\0\1\0", "this is a component of the component model"),
-        (b"\0asm\1\0\0\0\1", "malformed module: "),
+        (b"\0asm\1\0\0\0\1", "isn't valid Wasm: unexpected end"),
+        (b"\0asm\1\0\0\0\1\5\1\x60\1\x67\0", "isn't valid Wasm, or of a proposal unknown to wasmtime"),
+        (ATOMIC_GLOBAL, "wasmtime doesn't run this module: shared-everything-threads support is not enabled"),
         (b"(module", "the WAT text isn't valid"),
         (b"(module (func (result i32)))", "isn't valid Wasm"),
     ],
-    ids=["empty", "HTML", "component", "truncated", "unfinished text", "invalid"],
+    ids=["empty", "HTML", "component", "truncated", "stringref", "atomic global", "unfinished text", "invalid"],
 )
 def test_refuses_what_isnt_a_module(run: Run, content: bytes, message: str) -> None:
     result = run("inspect", "-", stdin=content)

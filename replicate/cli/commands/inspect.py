@@ -12,6 +12,7 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from replicate import load_engine
+from replicate.binary import Prepared, prepare
 from replicate.binary.module import describe
 from replicate.cli.failures import exit_codes
 from replicate.cli.module_report import (
@@ -59,11 +60,13 @@ def inspect(
     source = _read(file)
     obstacle = None
     with terminal.working("reading and compiling"):
-        prepared = chosen.prepare(read_source(source, chosen.wat_to_wasm))
+        wasm = read_source(source, chosen.wat_to_wasm)
         try:
+            prepared = chosen.prepare(wasm)
             chosen.compile_prepared(prepared)
         except UnsupportedError as error:
             obstacle = str(error)
+            prepared = _without_engine(wasm, error)
     report = describe_module(prepared, file=file, engine=EngineReport(chosen.name, chosen.version), obstacle=obstacle)
     if as_json:
         terminal.json(report.as_json())
@@ -71,6 +74,14 @@ def inspect(
         _show(report)
     if not report.replicable:
         raise typer.Exit(NOT_REPLICABLE)
+
+
+def _without_engine(wasm: bytes, refusal: UnsupportedError) -> Prepared:
+    """Read a module that the engine refuses; raise its refusal if we can't read it either."""
+    try:
+        return prepare(wasm)
+    except InvalidModuleError:
+        raise refusal from None
 
 
 def _read(file: str) -> bytes:
