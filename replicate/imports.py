@@ -5,7 +5,8 @@ Imports are a mapping ``{module: {name: value}}``. A value is
 - for a function, any callable (it takes the type that the module declares), a `HostFunction`, or a `Companion`'s;
 - for a global, a Python number, a `HostGlobal`, or None for a null reference;
 - for a memory or a table, a `HostMemory` or `HostTable`. Both may be left out: they are then made with the limits the
-  module declares.
+  module declares;
+- for an exception tag, nothing: it's made as declared.
 
 Nothing here is shared between instances: every instance gets a memory, table and global of its own, which are part of
 its state like the ones it defines itself.

@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import attrs
 
-from replicate.binary import FuncType, GlobalType, Import, MemoryType, ModuleInfo, TableType
+from replicate.binary import FuncType, GlobalType, Import, MemoryType, ModuleInfo, TableType, TagType
 from replicate.errors import ArgumentError, ImportTypeError, MissingImportError
 from replicate.imports import Companion, CompanionFunction, HostFunction, HostGlobal, HostMemory, HostTable, Imports
 from replicate.values import value_to_bits
 
-__all__ = ["Linkage", "LinkedFunction", "LinkedGlobal", "LinkedMemory", "LinkedTable", "fit_function", "link"]
+__all__ = [
+    "Linkage",
+    "LinkedFunction",
+    "LinkedGlobal",
+    "LinkedMemory",
+    "LinkedTable",
+    "LinkedTag",
+    "fit_function",
+    "link",
+]
 
 
 @attrs.frozen
@@ -54,13 +63,24 @@ class LinkedTable:
 
 
 @attrs.frozen
+class LinkedTag:
+    """Be an exception tag to make; all that matters of it is that it's the instance's own."""
+
+    name: str
+    type: TagType
+
+
+Linked: TypeAlias = "LinkedFunction | LinkedGlobal | LinkedMemory | LinkedTable | LinkedTag"
+
+
+@attrs.frozen
 class Linkage:
     """Be the checked imports of one module, in its import section's order.
 
     Holds recipes and host functions, nothing that belongs to an instance: any number of instances can be made from it.
     """
 
-    imports: tuple[LinkedFunction | LinkedGlobal | LinkedMemory | LinkedTable, ...]
+    imports: tuple[Linked, ...]
     companions: tuple[tuple[Companion, tuple[tuple[int, LinkedFunction], ...]], ...] = ()
     """The companions among them, each with the functions it gives, by position."""
 
@@ -78,13 +98,13 @@ class Linkage:
 def link(info: ModuleInfo, imports: Imports) -> Linkage:
     """Match `imports` with what the module declares.
 
-    Memories and tables that aren't given are made as declared; an import that the module doesn't have is ignored, so that
+    Tags, and memories and tables that aren't given, are made as declared; an import that the module doesn't have is ignored, so that
     one set of host functions serves many modules. Raises `MissingImportError` naming everything that is missing, and
     `ImportTypeError`.
     """
     if not isinstance(imports, Mapping):
         raise ImportTypeError(f"imports are a mapping {{module: {{name: value}}}}, not {type(imports).__name__}")
-    linked = []
+    linked: list[Linked] = []
     missing = []
     for wanted in info.imports:
         names = imports.get(wanted.module, {})
@@ -98,6 +118,8 @@ def link(info: ModuleInfo, imports: Imports) -> Linkage:
             linked.append(LinkedMemory(_name(wanted), wanted.type))
         elif isinstance(wanted.type, TableType):
             linked.append(LinkedTable(_name(wanted), wanted.type))
+        elif isinstance(wanted.type, TagType):
+            linked.append(LinkedTag(_name(wanted), wanted.type))
         else:
             missing.append(f"{wanted.kind} {_name(wanted)} of type {wanted.type}")
     if missing:
@@ -123,7 +145,7 @@ def _name(wanted: Import) -> str:
     return f"{wanted.module}.{wanted.name}"
 
 
-def _fit(wanted: Import, value: Any) -> LinkedFunction | LinkedGlobal | LinkedMemory | LinkedTable:
+def _fit(wanted: Import, value: Any) -> Linked:
     name, kind = _name(wanted), wanted.type
     if isinstance(kind, FuncType):
         return fit_function(name, kind, value)
@@ -141,7 +163,7 @@ def _fit(wanted: Import, value: Any) -> LinkedFunction | LinkedGlobal | LinkedMe
         _check_limits(name, kind.minimum, kind.maximum, value.minimum, value.maximum)
         maximum = kind.maximum if value.maximum is None else value.maximum
         return LinkedTable(name, attrs.evolve(kind, minimum=value.minimum, maximum=maximum))
-    raise ImportTypeError(f"import {name} is a {wanted.kind}, which a host can't give yet")
+    raise ImportTypeError(f"import {name} is a tag: leave it out, each instance gets one as declared")
 
 
 def fit_function(name: str, kind: FuncType, value: Any) -> LinkedFunction:

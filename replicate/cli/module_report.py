@@ -43,7 +43,7 @@ SCHEMA = 1
 
 _WASI: Mapping[str, Mapping[str, Declaration]] = {"wasi_snapshot_preview1": PREVIEW1, "wasi_unstable": UNSTABLE}
 
-GivenBy = Literal["wasi", "pool", "host", "nobody"]
+GivenBy = Literal["wasi", "pool", "host"]
 
 
 @attrs.frozen
@@ -121,8 +121,8 @@ class SegmentReport:
 class ImportReport:
     """Describe an import, and who gives it.
 
-    ``wasi``: `replicate.wasi.Wasi` has it. ``pool``: a memory or table, made afresh for each instance. ``host``: whoever
-    opens the pool. ``nobody``: no host can give it.
+    ``wasi``: `replicate.wasi.Wasi` has it. ``pool``: a memory, table or tag, made afresh for each instance. ``host``:
+    whoever opens the pool.
     """
 
     module: str
@@ -187,11 +187,6 @@ def describe_module(
     findings = list(prepared.plan.findings)
     if obstacle is not None:
         findings.append(Finding(f"engine {engine.name}", obstacle))
-    for each in imports:
-        if each.given_by == "nobody":
-            findings.append(
-                Finding(f"import {each.module}.{each.name}", f"it is a {each.kind}, which no host can give yet")
-            )
     functions = {export.name for export in info.exports if export.kind == "func"}
     return ModuleReport(
         file=file,
@@ -234,10 +229,8 @@ def _import(each: Import) -> ImportReport:
 
 
 def _given_by(each: Import) -> GivenBy:
-    if isinstance(each.type, (MemoryType, TableType)):
+    if isinstance(each.type, (MemoryType, TableType, TagType)):
         return "pool"
-    if isinstance(each.type, TagType):
-        return "nobody"
     declared = _WASI.get(each.module, {}).get(each.name)
     if declared is not None and isinstance(each.type, FuncType):
         params, results = tuple(map(str, each.type.params)), tuple(map(str, each.type.results))

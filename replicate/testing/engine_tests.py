@@ -466,6 +466,26 @@ class EngineTests:
         with pytest.raises(ImportTypeError, match="HostMemory"):
             module.instantiate({"m": {"memory": HostTable(3)}})
 
+    def test_tags_are_made_for_each_instance(self, engine: Engine, traits: EngineTraits) -> None:
+        if not traits.exceptions:
+            pytest.skip(f"engine {engine.name!r} doesn't claim exceptions")
+        module = engine.compile("""(module
+          (import "env" "a" (tag $a (param i32))) (import "env" "f" (func $f)) (import "env" "b" (tag $b (param i32)))
+          (memory 1) (func $throw (call $f) (throw $a (i32.const 7)))
+          (func (export "catch") (result i32)
+            (block $a (result i32)
+              (block $b (result i32)
+                (try_table (catch $b $b) (catch $a $a) (call $throw)) (return (i32.const 1)))
+              (return))
+            (i32.store (i32.const 0) (i32.const 9)) (i32.add (i32.const 100))))""")
+        imports: Any = {"env": {"f": lambda: None}}
+        with module.instantiate(imports) as one, module.instantiate(imports) as two:
+            assert one.call("catch") == 107
+            two.restore(one.snapshot())
+            assert (two.memory.unpack("<i", 0), two.call("catch")) == ((9,), 107)
+        with pytest.raises(ImportTypeError, match=r"env\.a is a tag: leave it out"):
+            module.instantiate({"env": {"f": lambda: None, "a": 1}})
+
     # -- memory --------------------------------------------------------------------------------------------------------
 
     def test_memory_is_read_written_and_grown(self, engine: Engine) -> None:

@@ -38,7 +38,6 @@ _GIVERS = {
     "wasi": "replicate.wasi.Wasi().imports()",
     "pool": "made for each instance",
     "host": "you, in imports=",
-    "nobody": "nobody can",
 }
 
 
@@ -199,7 +198,7 @@ def _show_imports(report: ModuleReport) -> None:
 
 
 def _import_row(each: ImportReport) -> tuple[RenderableType, ...]:
-    style = {"host": "yellow", "nobody": "red"}.get(each.given_by, "")
+    style = "yellow" if each.given_by == "host" else ""
     return cell(f"{each.module}.{each.name}"), each.kind, cell(each.type), Text(_GIVERS[each.given_by], style)
 
 
