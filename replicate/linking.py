@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -20,6 +21,7 @@ __all__ = [
     "LinkedTable",
     "LinkedTag",
     "fit_function",
+    "halved",
     "link",
 ]
 
@@ -98,9 +100,9 @@ class Linkage:
 def link(info: ModuleInfo, imports: Imports) -> Linkage:
     """Match `imports` with what the module declares.
 
-    Tags, and memories and tables that aren't given, are made as declared; an import that the module doesn't have is ignored, so that
-    one set of host functions serves many modules. Raises `MissingImportError` naming everything that is missing, and
-    `ImportTypeError`.
+    Tags, and memories and tables that aren't given, are made as declared; an import that the module doesn't have is
+    ignored, so that one set of host functions serves many modules. Raises `MissingImportError` naming everything that is
+    missing, and `ImportTypeError`.
     """
     if not isinstance(imports, Mapping):
         raise ImportTypeError(f"imports are a mapping {{module: {{name: value}}}}, not {type(imports).__name__}")
@@ -172,12 +174,35 @@ def fit_function(name: str, kind: FuncType, value: Any) -> LinkedFunction:
     host = companion.fallback if companion else value if isinstance(value, HostFunction) else HostFunction(value)
     if not callable(host.fn):
         raise ImportTypeError(f"import {name} is a function {kind}: give a callable, not {type(value).__name__}")
-    for what, declared, wanted in (("params", host.params, kind.params), ("results", host.results, kind.results)):
-        if declared is not None and declared != tuple(map(str, wanted)):
+    params, taken, fn = tuple(map(str, kind.params)), host.params, host.fn
+    if host.legalised and companion is None and taken is not None and params != taken and params == halved(taken):
+        params, fn = taken, _joining(fn, taken, caller=host.caller)
+    for what, declared, wanted in (
+        ("params", taken, params),
+        ("results", host.results, tuple(map(str, kind.results))),
+    ):
+        if declared is not None and declared != wanted:
             raise ImportTypeError(
                 f"import {name} is {kind} in the module, but the host function declares {what} ({', '.join(declared)})"
             )
-    return LinkedFunction(name, kind, host.fn, host.caller, companion)
+    return LinkedFunction(name, kind, fn, host.caller, companion)
+
+
+def halved(params: Sequence[str]) -> tuple[str, ...]:
+    """Spell `params` with two i32 for each i64, as modules do that were built for hosts without 64-bit integers."""
+    return tuple(half for kind in params for half in (("i32", "i32") if kind == "i64" else (kind,)))
+
+
+def _joining(fn: Callable[..., Any], params: Sequence[str], *, caller: bool) -> Callable[..., Any]:
+    """Give `fn` for a guest that passes each i64 as its lower half and then its upper one."""
+    kinds = ("caller",) * caller + tuple(params)
+
+    @functools.wraps(fn)
+    def call(*args: Any) -> Any:
+        given = iter(args)
+        return fn(*[next(given) & 0xFFFFFFFF | next(given) << 32 if kind == "i64" else next(given) for kind in kinds])
+
+    return call
 
 
 def _fit_global(name: str, kind: GlobalType, value: Any) -> LinkedGlobal:

@@ -22,6 +22,7 @@ from replicate.binary import (
 )
 from replicate.binary.effects import changing_globals, changing_tables
 from replicate.errors import Finding
+from replicate.linking import halved
 from replicate.wasi.surface import PREVIEW1, UNSTABLE, Declaration
 
 __all__ = [
@@ -234,7 +235,7 @@ def _given_by(each: Import) -> GivenBy:
     declared = _WASI.get(each.module, {}).get(each.name)
     if declared is not None and isinstance(each.type, FuncType):
         params, results = tuple(map(str, each.type.params)), tuple(map(str, each.type.results))
-        if (params, results) == (declared.params, declared.results):
+        if params in (declared.params, halved(declared.params)) and results == declared.results:
             return "wasi"
     return "host"
 

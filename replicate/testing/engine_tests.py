@@ -437,6 +437,32 @@ class EngineTests:
         with pytest.raises(ImportTypeError, match=r"host\.add"):
             self.make(engine, HOST, _host(add=value))
 
+    def test_halves_of_64_bit_numbers_are_joined_for_a_legalised_function(self, engine: Engine) -> None:
+        wat = """(module (import "h" "f" (func $f (param i32 i32 i32 i32) (result i32)))
+          (func (export "f") (param i64) (result i32) (call $f (i32.const 5) (i32.wrap_i64 (local.get 0))
+            (i32.wrap_i64 (i64.shr_u (local.get 0) (i64.const 32))) (i32.const -1))))"""
+        given: list[tuple[Any, ...]] = []
+
+        def note(*args: Any) -> int:
+            given.append(args)
+            return 3
+
+        taken = HostFunction(note, params=("i32", "i64", "i32"), legalised=True)
+        with self.make(engine, wat, {"h": {"f": taken}}) as instance:
+            for value in (0, -1, 2**63 - 1, -(2**63), 0x1_8000_0000, -0x7FFF_FFFF):
+                assert instance.call("f", value) == 3
+                assert given.pop() == (5, value, -1)
+        with_caller = HostFunction(note, params=("i32", "i64", "i32"), caller=True, legalised=True)
+        with self.make(engine, wat, {"h": {"f": with_caller}}) as instance:
+            instance.call("f", -2)
+            assert given == [(instance.guest, 5, -2, -1)]
+        for unfit in (
+            HostFunction(note, params=("i32", "i64", "i32")),
+            HostFunction(note, params=("i64",), legalised=True),
+        ):
+            with pytest.raises(ImportTypeError, match=r"h\.f"):
+                self.make(engine, wat, {"h": {"f": unfit}})
+
     def test_memories_tables_and_globals_are_made_for_each_instance(self, engine: Engine) -> None:
         module = engine.compile("""(module
           (import "m" "memory" (memory 1)) (import "m" "table" (table 1 funcref)) (import "m" "g" (global $g (mut i32)))

@@ -18,6 +18,7 @@ Run = Callable[..., Any]
 EVERYTHING = r"""(module $bad
   (import "wasi_snapshot_preview1" "fd_write" (func (param i32 i32 i32 i32) (result i32)))
   (import "wasi_snapshot_preview1" "fd_close" (func (param i64) (result i32)))
+  (import "wasi_snapshot_preview1" "fd_seek" (func (param i32 i32 i32 i32 i32) (result i32)))
   (import "env" "t" (tag))
   (import "env" "[bold]x" (func (param i32)))
   (import "env" "m" (memory 1 2))
@@ -74,8 +75,8 @@ def test_shows_why_a_module_cant_be_replicated_and_exits_3(run: Run, everything:
         "- global 1 ($any): it can change and holds references to garbage-collected objects",
         "env.t tag (tag () -> ()) made for each instance",
         "WASI command",
-        "runs on opening start function 4 ($begin), _start, if run_start=True",
-        "wasi_snapshot_preview1 1 function replicate.wasi.Wasi().imports()",
+        "runs on opening start function 5 ($begin), _start, if run_start=True",
+        "wasi_snapshot_preview1 2 functions replicate.wasi.Wasi().imports()",
         "wasi_snapshot_preview1.fd_close func (i64) -> i32 you, in imports=",
         "env.[bold]x func (i32) -> () you, in imports=",
         "env.m memory (memory 1 2) made for each instance",
@@ -127,7 +128,7 @@ def test_json_of_schema_1_stays_as_it_is(run: Run, everything: Path) -> None:
         "place": "memory 1 ($shared)",
         "reason": "it is shared between threads, which may write it at any moment; build the module without threads",
     }
-    assert (found["wasi"], found["start"]) == ("command", {"index": 4, "name": "begin"})
+    assert (found["wasi"], found["start"]) == ("command", {"index": 5, "name": "begin"})
     assert (found["has_initialize"], found["has_start"]) == (False, True)
     assert found["memories"][0] == {
         "index": 0,
@@ -171,12 +172,13 @@ def test_json_of_schema_1_stays_as_it_is(run: Run, everything: Path) -> None:
     assert {f"{each['module']}.{each['name']}": each["given_by"] for each in found["imports"]} == {
         "wasi_snapshot_preview1.fd_write": "wasi",
         "wasi_snapshot_preview1.fd_close": "host",
+        "wasi_snapshot_preview1.fd_seek": "wasi",
         "env.t": "pool",
         "env.[bold]x": "host",
         "env.m": "pool",
         "env.g": "host",
     }
-    assert found["exports"][0] == {"name": "set", "kind": "func", "type": "() -> ()", "index": 3}
+    assert found["exports"][0] == {"name": "set", "kind": "func", "type": "() -> ()", "index": 4}
 
 
 def test_a_verdict_agrees_with_opening_a_pool(run: Run, kv_path: Path, everything: Path) -> None:
