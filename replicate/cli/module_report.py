@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 import attrs
@@ -17,6 +17,7 @@ from replicate.binary import (
     ModuleInfo,
     Prepared,
     SegmentSlot,
+    StatePlan,
     TableType,
     TagType,
 )
@@ -159,6 +160,8 @@ class ModuleReport:
     replicable: bool
     findings: tuple[Finding, ...]
     """Why it can't be replicated; empty if it can."""
+    notes: tuple[Finding, ...]
+    """What can be carried only while it holds nothing that can't."""
     wasi: Literal["command", "reactor", "library"] | None
     """How it uses WASI: it exports ``_start``, ``_initialize`` or neither, and imports WASI; None if it doesn't import it."""
     start: FunctionReport | None
@@ -197,6 +200,7 @@ def describe_module(
         engine=engine,
         replicable=not findings,
         findings=tuple(findings),
+        notes=tuple(_notes(prepared.plan)),
         wasi=_wasi_kind(info, functions),
         start=None if info.start is None else FunctionReport(info.start, info.labels("func").get(info.start)),
         has_initialize="_initialize" in functions,
@@ -208,6 +212,15 @@ def describe_module(
         imports=imports,
         exports=tuple(_export(info, export) for export in info.exports),
     )
+
+
+def _notes(plan: StatePlan) -> Iterator[Finding]:
+    parts = [(slot.describe, slot.type.value, "it is null") for slot in plan.globals]
+    parts += [(slot.describe, slot.type.element, "its elements are null") for slot in plan.tables if slot.is_state]
+    for place, type_, carried in parts:
+        if type_.is_extern and not type_.is_null:
+            reason = "what else it can hold, objects of the host, means nothing in another instance"
+            yield Finding(place, f"it can be carried only while {carried}: {reason} ({type_})")
 
 
 def _wasi_kind(info: ModuleInfo, functions: set[str]) -> Literal["command", "reactor", "library"] | None:

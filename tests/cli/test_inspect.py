@@ -181,6 +181,22 @@ def test_json_of_schema_1_stays_as_it_is(run: Run, everything: Path) -> None:
     assert found["exports"][0] == {"name": "set", "kind": "func", "type": "() -> ()", "index": 4}
 
 
+def test_notes_what_can_be_carried_only_while_it_holds_nulls(run: Run) -> None:
+    wat = b"""(module (table (export "objects") 1 externref) (table 1 externref) (table (export "f") 1 funcref)
+        (global $kept (mut externref) (ref.null extern)) (global (mut externref) (ref.null extern))
+        (global externref (ref.null extern)) (global (export "n") (mut nullexternref) (ref.null noextern))
+        (func (export "keep") (param externref) (global.set $kept (local.get 0))))"""
+    shown = run("inspect", "-", stdin=wat)
+    found = json.loads(run("inspect", "--json", "-", stdin=wat).out)
+
+    assert (shown.code, found["replicable"], found["findings"]) == (0, True, [])
+    assert [note["place"] for note in found["notes"]] == ["global 0 ($kept)", "table 0 ($objects)"]
+    said = " ".join(shown.out.split())
+    assert "notes - global 0 ($kept): it can be carried only while it is null: " in said
+    assert "- table 0 ($objects): it can be carried only while its elements are null: " in said
+    assert "notes" not in run("inspect", "-", stdin=b'(module (table (export "f") 1 funcref))').out
+
+
 def test_a_verdict_agrees_with_opening_a_pool(run: Run, kv_path: Path, everything: Path) -> None:
     assert json.loads(run("inspect", "--json", str(kv_path)).out)["replicable"] is True
     assert json.loads(run("inspect", "--json", str(everything)).out)["replicable"] is False

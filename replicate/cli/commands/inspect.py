@@ -52,8 +52,8 @@ def inspect(
     State is all that an instance can change: memories, mutable globals, tables, segments that its code drops. What is
     hidden (neither imported nor exported) is replicated too.
 
-    The JSON has: schema, file, size_bytes, sha256, name, engine, replicable, findings, wasi, start, has_initialize,
-    has_start, memories, globals, tables, segments, imports, exports.
+    The JSON has: schema, file, size_bytes, sha256, name, engine, replicable, findings, notes, wasi, start,
+    has_initialize, has_start, memories, globals, tables, segments, imports, exports.
     """
     chosen = load_engine(engine)
     source = _read(file)
@@ -110,6 +110,8 @@ def _facts(report: ModuleReport) -> Iterator[tuple[str, RenderableType]]:
     else:
         lines = [f"{finding.place}: {finding.reason}" for finding in report.findings]
         yield "can be replicated", Text(plain("\n".join(["no", *(f"- {line}" for line in lines)])), "red")
+    if report.notes:
+        yield "notes", Text(plain("\n".join(f"- {note.place}: {note.reason}" for note in report.notes)), "yellow")
     yield "size", size_of(report.size_bytes)
     yield "sha256", report.sha256
     if report.name is not None:
