@@ -48,10 +48,18 @@ class CompanionCode:
     """Which imports of the guest these are."""
     host: tuple[LinkedFunction | None, ...]
     """For each of the companion's imports the Python function, if it's one."""
-    host_types: tuple[Any, ...]
+    host_types: list[Any]
     """For each of the companion's imports its type, which belongs to wasmtime."""
     linker: wasmtime.Linker | None
     """Has the engine's own WASI, if the companion imports from there."""
+
+    def close(self) -> None:
+        """Free what wasmtime-py can't any more while the interpreter is going down, though instances keep this."""
+        self.host_types.clear()
+        self.native.close()
+        self.relay.close()
+        if self.linker is not None:
+            self.linker.close()
 
 
 class CompanionInstance:
@@ -145,7 +153,7 @@ def compile_companion(
         exports=tuple(names),
         positions=tuple(position for position, _ in uses),
         host=tuple(host),
-        host_types=tuple(declared.type for declared in native.imports),
+        host_types=[declared.type for declared in native.imports],
         linker=linker,
     )
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import wasmtime
 
 from replicate import load_engine
 from replicate.errors import InvalidModuleError, UnsupportedError
+from replicate.imports import Companion
 from replicate.testing import EngineTests
 from replicate_wasmtime import WasmtimeEngine, engine, faults
+from replicate_wasmtime.module import WasmtimeModule
 
 
 class TestWasmtime(EngineTests):
@@ -127,3 +130,58 @@ def test_what_only_the_reader_cant_read_isnt_called_invalid(monkeypatch: pytest.
         WasmtimeEngine(cache=False).compile("(module)")
     with pytest.raises(InvalidModuleError, match="type mismatch"):
         WasmtimeEngine(cache=False).compile("(module (func (result i32)))")
+
+
+KEPT = """
+import gc
+import early, replicate, wasmtime
+from replicate.imports import Companion, HostFunction
+from replicate.testing import assert_replicable
+
+companion = Companion('''(module (import "guest" "memory" (memory 1)) (import "host" "f" (func $f (param i32) (result i32)))
+  (import "wasi_snapshot_preview1" "random_get" (func (param i32 i32) (result i32)))
+  (func (export "g") (param i32) (result i32) (call $f (local.get 0))))''', {"f": lambda n: n})
+imports = {"h": {"f": lambda n: n, "g": companion.function("g", lambda n: n)}}
+WAT = '''(module (import "h" "f" (func $f (param i32) (result i32))) (import "h" "g" (func $g (param i32) (result i32)))
+  (memory (export "memory") 1) (global i32 (i32.const %d))
+  (func (export "run") (param i32) (result i32) (call $g (call $f (local.get 0)))))'''
+assert_replicable(WAT % 0, imports=imports, max_examples=5)
+engine = replicate.load_engine("wasmtime")
+instances = [engine.compile(WAT % number).instantiate(imports) for number in range(4)]
+assert [instance.call("run", 7) for instance in instances] == [7] * 4
+instances[1].itself = instances[1]
+instances[2].module.itself = instances[2].module
+[(_, code)] = instances[0].module.companions(instances[0].linkage)
+early.kept = [wasmtime, instances[0], instances[3].module, code.native]
+early.itself = early
+gc.callbacks.append(early.hold)
+gc.disable()
+del instances
+"""
+
+
+def test_the_interpreters_exit_is_silent(tmp_path: Path) -> None:
+    """Even if a module that was imported before wasmtime, and so is cleared after it, holds on to what wasmtime made."""
+    (tmp_path / "early.py").write_text("def hold(*_): pass\n")
+    (tmp_path / "script.py").write_text("import early\n" + KEPT)
+    done = subprocess.run([sys.executable, tmp_path / "script.py"], capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_closing_a_module_frees_its_companions_though_instances_keep_them() -> None:
+    companion = Companion(
+        """(module (import "host" "f" (func $f (result i32))) (func (export "g") (result i32) (call $f)))""", {"f": int}
+    )
+    wat = '(module (import "h" "g" (func (result i32))) (memory 1) (func (export "run") (result i32) (call 0)))'
+    module = WasmtimeEngine(cache=False).compile(wat)
+    assert isinstance(module, WasmtimeModule)
+    linkage = module.link({"h": {"g": companion.function("g", int)}})
+    with module.create(linkage) as instance:
+        assert instance.call("run") == 0
+        [(_, code)] = module.companions(linkage)
+        instance.close()
+        module.close()
+    assert code.host_types == []
+    for native in (code.native, code.relay, module.native):
+        with pytest.raises(ValueError, match="closed"):
+            native.ptr()
