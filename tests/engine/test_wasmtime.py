@@ -152,7 +152,7 @@ assert [instance.call("run", 7) for instance in instances] == [7] * 4
 instances[1].itself = instances[1]
 instances[2].module.itself = instances[2].module
 [(_, code)] = instances[0].module.companions(instances[0].linkage)
-early.kept = [wasmtime, instances[0], instances[3].module, code.native]
+early.kept = [wasmtime, code.native, instances[0].module.native, instances[3].module]
 early.itself = early
 gc.callbacks.append(early.hold)
 gc.disable()
