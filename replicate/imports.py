@@ -5,7 +5,8 @@ Imports are a mapping ``{module: {name: value}}``. A value is
 - for a function, any callable (it takes the type that the module declares), a `HostFunction`, or a `Companion`'s;
 - for a global, a Python number, a `HostGlobal`, or None for a null reference;
 - for a memory or a table, a `HostMemory` or `HostTable`. Both may be left out: they are then made with the limits the
-  module declares.
+  module declares;
+- for an exception tag, nothing: it's made as declared.
 
 Nothing here is shared between instances: every instance gets a memory, table and global of its own, which are part of
 its state like the ones it defines itself.
@@ -40,7 +41,8 @@ class HostFunction:
 
     `params` and `results` are value types in WAT spelling (``"i32"``); left out, they are what the module declares, and
     given, they are checked against it. With ``caller=True`` the function gets the calling guest's handle as its first
-    argument: its memory, its `state`, its exports.
+    argument: its memory, its `state`, its exports. With ``legalised=True`` a module may also declare two i32 for each i64 in
+    `params`, the lower half first, as Emscripten does without BigInt; the function gets them joined.
 
     The function gets i32 and i64 arguments as signed Python ints, f32 and f64 as floats, v128 as an int of 128 bits, and
     references as described in `replicate.values`. It returns nothing, one value, or a tuple. An exception it raises ends
@@ -54,6 +56,7 @@ class HostFunction:
     params: tuple[str, ...] | None = attrs.field(default=None, kw_only=True, converter=_names)
     results: tuple[str, ...] | None = attrs.field(default=None, kw_only=True, converter=_names)
     caller: bool = attrs.field(default=False, kw_only=True)
+    legalised: bool = attrs.field(default=False, kw_only=True)
 
 
 @attrs.frozen(eq=False)

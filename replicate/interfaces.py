@@ -98,7 +98,8 @@ class Engine(abc.ABC):
         """Read, scan and instrument a binary, reusing what an earlier run kept; `replicate.binary.prepare` does the work.
 
         The runtime has to validate the binary as it was, too: instrumenting can make an invalid one valid, whose start
-        function, called as if it had no parameters, would corrupt memory. Raises as `compile` does.
+        function, called as if it had no parameters, would corrupt memory. Of what can't be read the runtime has to say whether
+        it's invalid: what it takes, this library can't read yet, which is an `UnsupportedError`. Raises as `compile` does.
         """
 
     @abc.abstractmethod

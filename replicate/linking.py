@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import attrs
 
-from replicate.binary import FuncType, GlobalType, Import, MemoryType, ModuleInfo, TableType
+from replicate.binary import FuncType, GlobalType, Import, MemoryType, ModuleInfo, TableType, TagType
 from replicate.errors import ArgumentError, ImportTypeError, MissingImportError
 from replicate.imports import Companion, CompanionFunction, HostFunction, HostGlobal, HostMemory, HostTable, Imports
 from replicate.values import value_to_bits
 
-__all__ = ["Linkage", "LinkedFunction", "LinkedGlobal", "LinkedMemory", "LinkedTable", "fit_function", "link"]
+__all__ = [
+    "Linkage",
+    "LinkedFunction",
+    "LinkedGlobal",
+    "LinkedMemory",
+    "LinkedTable",
+    "LinkedTag",
+    "fit_function",
+    "halved",
+    "link",
+]
 
 
 @attrs.frozen
@@ -54,13 +65,24 @@ class LinkedTable:
 
 
 @attrs.frozen
+class LinkedTag:
+    """Be an exception tag to make; all that matters of it is that it's the instance's own."""
+
+    name: str
+    type: TagType
+
+
+Linked: TypeAlias = "LinkedFunction | LinkedGlobal | LinkedMemory | LinkedTable | LinkedTag"
+
+
+@attrs.frozen
 class Linkage:
     """Be the checked imports of one module, in its import section's order.
 
     Holds recipes and host functions, nothing that belongs to an instance: any number of instances can be made from it.
     """
 
-    imports: tuple[LinkedFunction | LinkedGlobal | LinkedMemory | LinkedTable, ...]
+    imports: tuple[Linked, ...]
     companions: tuple[tuple[Companion, tuple[tuple[int, LinkedFunction], ...]], ...] = ()
     """The companions among them, each with the functions it gives, by position."""
 
@@ -78,13 +100,13 @@ class Linkage:
 def link(info: ModuleInfo, imports: Imports) -> Linkage:
     """Match `imports` with what the module declares.
 
-    Memories and tables that aren't given are made as declared; an import that the module doesn't have is ignored, so that
-    one set of host functions serves many modules. Raises `MissingImportError` naming everything that is missing, and
-    `ImportTypeError`.
+    Tags, and memories and tables that aren't given, are made as declared; an import that the module doesn't have is
+    ignored, so that one set of host functions serves many modules. Raises `MissingImportError` naming everything that is
+    missing, and `ImportTypeError`.
     """
     if not isinstance(imports, Mapping):
         raise ImportTypeError(f"imports are a mapping {{module: {{name: value}}}}, not {type(imports).__name__}")
-    linked = []
+    linked: list[Linked] = []
     missing = []
     for wanted in info.imports:
         names = imports.get(wanted.module, {})
@@ -99,6 +121,8 @@ def link(info: ModuleInfo, imports: Imports) -> Linkage:
         elif isinstance(wanted.type, TableType):
             _check_null(_name(wanted), wanted.type)
             linked.append(LinkedTable(_name(wanted), wanted.type))
+        elif isinstance(wanted.type, TagType):
+            linked.append(LinkedTag(_name(wanted), wanted.type))
         else:
             missing.append(f"{wanted.kind} {_name(wanted)} of type {wanted.type}")
     if missing:
@@ -124,7 +148,7 @@ def _name(wanted: Import) -> str:
     return f"{wanted.module}.{wanted.name}"
 
 
-def _fit(wanted: Import, value: Any) -> LinkedFunction | LinkedGlobal | LinkedMemory | LinkedTable:
+def _fit(wanted: Import, value: Any) -> Linked:
     name, kind = _name(wanted), wanted.type
     if isinstance(kind, FuncType):
         return fit_function(name, kind, value)
@@ -143,7 +167,7 @@ def _fit(wanted: Import, value: Any) -> LinkedFunction | LinkedGlobal | LinkedMe
         _check_limits(name, kind.minimum, kind.maximum, value.minimum, value.maximum)
         maximum = kind.maximum if value.maximum is None else value.maximum
         return LinkedTable(name, attrs.evolve(kind, minimum=value.minimum, maximum=maximum))
-    raise ImportTypeError(f"import {name} is a {wanted.kind}, which a host can't give yet")
+    raise ImportTypeError(f"import {name} is a tag: leave it out, each instance gets one as declared")
 
 
 def fit_function(name: str, kind: FuncType, value: Any) -> LinkedFunction:
@@ -152,12 +176,35 @@ def fit_function(name: str, kind: FuncType, value: Any) -> LinkedFunction:
     host = companion.fallback if companion else value if isinstance(value, HostFunction) else HostFunction(value)
     if not callable(host.fn):
         raise ImportTypeError(f"import {name} is a function {kind}: give a callable, not {type(value).__name__}")
-    for what, declared, wanted in (("params", host.params, kind.params), ("results", host.results, kind.results)):
-        if declared is not None and declared != tuple(map(str, wanted)):
+    params, taken, fn = tuple(map(str, kind.params)), host.params, host.fn
+    if host.legalised and companion is None and taken is not None and params != taken and params == halved(taken):
+        params, fn = taken, _joining(fn, taken, caller=host.caller)
+    for what, declared, wanted in (
+        ("params", taken, params),
+        ("results", host.results, tuple(map(str, kind.results))),
+    ):
+        if declared is not None and declared != wanted:
             raise ImportTypeError(
                 f"import {name} is {kind} in the module, but the host function declares {what} ({', '.join(declared)})"
             )
-    return LinkedFunction(name, kind, host.fn, host.caller, companion)
+    return LinkedFunction(name, kind, fn, host.caller, companion)
+
+
+def halved(params: Sequence[str]) -> tuple[str, ...]:
+    """Spell `params` with two i32 for each i64, as modules do that were built for hosts without 64-bit integers."""
+    return tuple(half for kind in params for half in (("i32", "i32") if kind == "i64" else (kind,)))
+
+
+def _joining(fn: Callable[..., Any], params: Sequence[str], *, caller: bool) -> Callable[..., Any]:
+    """Give `fn` for a guest that passes each i64 as its lower half and then its upper one."""
+    kinds = ("caller",) * caller + tuple(params)
+
+    @functools.wraps(fn)
+    def call(*args: Any) -> Any:
+        given = iter(args)
+        return fn(*[next(given) & 0xFFFFFFFF | next(given) << 32 if kind == "i64" else next(given) for kind in kinds])
+
+    return call
 
 
 def _fit_global(name: str, kind: GlobalType, value: Any) -> LinkedGlobal:

@@ -28,6 +28,7 @@ __all__ = [
     "EXTERN_MEMORY",
     "EXTERN_SIZE",
     "EXTERN_TABLE",
+    "EXTERN_TAG",
     "FUNCREF",
     "NUMBER_KINDS",
     "RAW_SIZE",
@@ -65,6 +66,7 @@ __all__ = [
     "table_new",
     "table_set",
     "table_size",
+    "tag_new",
     "take_error",
     "take_trap",
     "trap_new",
@@ -85,6 +87,7 @@ Value: Any = ctypes.c_uint8 * EXTERN_SIZE
 NUMBER_KINDS = {"i32": 0, "i64": 1, "f32": 2, "f64": 3, "v128": 4}
 FUNCREF, EXTERNREF, ANYREF, EXNREF = 5, 6, 7, 8
 EXTERN_FUNC, EXTERN_GLOBAL, EXTERN_TABLE, EXTERN_MEMORY = range(4)
+EXTERN_TAG = 5
 
 _P = c_void_p
 _long = CFUNCTYPE
@@ -119,6 +122,7 @@ table_get = _bind(_short, "wasmtime_table_get", c_bool, _P, _P, c_uint64, _P)
 table_set = _bind(_short, "wasmtime_table_set", _P, _P, _P, c_uint64, _P)
 table_size = _bind(_short, "wasmtime_table_size", c_uint64, _P, _P)
 table_grow = _bind(_short, "wasmtime_table_grow", _P, _P, _P, c_uint64, _P, _P)
+tag_new = _bind(_short, "wasmtime_tag_new", _P, _P, _P, _P)
 externref_new = _bind(_short, "wasmtime_externref_new", c_bool, _P, _P, Finalizer, _P)
 externref_data = _bind(_short, "wasmtime_externref_data", _P, _P, _P)
 externref_to_raw = _bind(_short, "wasmtime_externref_to_raw", c_uint32, _P, _P)

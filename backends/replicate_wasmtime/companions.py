@@ -51,10 +51,18 @@ class CompanionCode:
     """For each of the companion's imports the Python function, if it's one."""
     shapes: tuple[Shape | None, ...]
     """For each Python function how its values lie."""
-    host_types: tuple[Any, ...]
+    host_types: list[Any]
     """For each of the companion's imports its type, which belongs to wasmtime."""
     linker: wasmtime.Linker | None
     """Has the engine's own WASI, if the companion imports from there."""
+
+    def close(self) -> None:
+        """Free what wasmtime-py can't any more while the interpreter is going down, though instances keep this."""
+        self.host_types.clear()
+        self.native.close()
+        self.relay.close()
+        if self.linker is not None:
+            self.linker.close()
 
 
 class CompanionInstance:
@@ -150,7 +158,7 @@ def compile_companion(
         host=tuple(host),
         # A type of the companion's isn't the guest's type of the same index, whose functions come from Python.
         shapes=tuple(None if linked is None else Shape(linked.type, None) for linked in host),
-        host_types=tuple(declared.type for declared in native.imports),
+        host_types=[declared.type for declared in native.imports],
         linker=linker,
     )
 

@@ -16,13 +16,14 @@ from typing import Any, ClassVar
 import attrs
 import wasmtime
 
-from replicate.binary import Effects, Prepared, instrument, prepare, read_module
+from replicate.binary import Effects, Prepared, check_header, instrument, prepare, read_module
 from replicate.cache import ArtifactCache, cache_folder
 from replicate.errors import EngineUnavailableError, InvalidModuleError, UnsupportedError
 from replicate.interfaces import Engine, EngineTraits, Module
 
 from . import _capi
 from .cell import close_cells
+from .faults import module_refusal
 from .module import WasmtimeModule
 
 __all__ = ["WasmtimeEngine"]
@@ -147,15 +148,25 @@ class WasmtimeEngine(Engine):
         return prepared
 
     def _prepare(self, wasm: bytes) -> Prepared:
-        # First, for its reasons are better than the compiler's, and it knows components.
-        prepared = prepare(wasm)
+        # First, for its reasons are better than wasmtime's, and it knows components.
+        check_header(wasm)
+        try:
+            prepared = prepare(wasm)
+        except InvalidModuleError as error:
+            self._validate(wasm)
+            raise UnsupportedError(
+                f"wasmtime takes this module, but this library can't read it yet: {error}"
+            ) from error
         # As it was: what is added can make an invalid module valid, by declaring what it refers to without a declaration,
         # or by taking away a start function with parameters.
+        self._validate(wasm)
+        return prepared
+
+    def _validate(self, wasm: bytes) -> None:
         try:
             wasmtime.Module.validate(self.native, wasm)
         except wasmtime.WasmtimeError as error:
-            raise _refusal(error) from error
-        return prepared
+            raise module_refusal(error) from error
 
     def compile_wasm(self, wasm: bytes) -> Module:
         with self._lock:
@@ -190,14 +201,7 @@ class WasmtimeEngine(Engine):
         try:
             return wasmtime.Module(self.native, wasm)
         except wasmtime.WasmtimeError as error:
-            raise _refusal(error) from error
-
-
-def _refusal(error: wasmtime.WasmtimeError) -> InvalidModuleError | UnsupportedError:
-    message = " ".join(str(error).split())
-    if "not enabled" in message or "unsupported" in message.lower() or "must be enabled" in message:
-        return UnsupportedError(f"wasmtime doesn't run this module: {message}")
-    return InvalidModuleError(f"the module isn't valid Wasm: {message}")
+            raise module_refusal(error) from error
 
 
 def _dump_effects(effects: Effects) -> str:

@@ -2,13 +2,36 @@
 
 from __future__ import annotations
 
+import re
+
 import wasmtime
 
-from replicate.errors import EngineError, Frame, Trap, TrapCode
+from replicate.errors import EngineError, Frame, InvalidModuleError, Trap, TrapCode, UnsupportedError
 
 from . import _capi
 
-__all__ = ["engine_error", "trap_error"]
+__all__ = ["engine_error", "module_refusal", "trap_error"]
+
+# How wasmtime 50's validator (wasmparser) and its compiler say that a proposal is off or a limit of theirs is passed. Not
+# "constant expression required: ...", "data count section required", nor "memory size must be at most ...", which no valid
+# module gets to hear.
+_UNSUPPORTED = re.compile(
+    r"required for |be enabled|not enabled|disabled|disallowed|requires? the [\w-]+ proposal|without the [\w -]+ feature"
+    r"|(?:not|n't) (?:yet )?(?:supported|implemented|compatible)|unsupported|multiple (?:memories|tables)"
+    r"|exceeds limit of|implementation limit",
+    re.IGNORECASE,
+)
+# What wasmtime says of encodings that no proposal it knows has.
+_UNKNOWN = re.compile(
+    r"malformed section id|subopcode|illegal opcode|invalid (?:value type|leading byte|abstract heap type|external kind)"
+)
+_QUOTED = re.compile("`[^`]*`")  # names of exports, which say anything
+_REMEDIES = {
+    "legacy_exceptions": (
+        "it has legacy exception handling, which binaryen converts: "
+        "wasm-opt --all-features --translate-to-exnref in.wasm -o out.wasm"
+    )
+}
 
 _UNCAUGHT = "thrown Wasm exception"  # wasmtime has no code for it
 
@@ -47,3 +70,15 @@ def _frame(frame: wasmtime.Frame) -> Frame:
 def engine_error(address: int) -> EngineError:
     """Turn the error at `address`, which it takes over, into an `EngineError`."""
     return EngineError(f"wasmtime refused: {_capi.take_error(address)}")
+
+
+def module_refusal(error: wasmtime.WasmtimeError) -> InvalidModuleError | UnsupportedError:
+    """Tell why wasmtime doesn't take a module: it's invalid, or wasmtime can't run it."""
+    message = " ".join(str(error).split())
+    reason = _QUOTED.sub("", message)
+    if _UNSUPPORTED.search(reason):
+        remedies = [f"; {remedy}" for sign, remedy in _REMEDIES.items() if sign in reason]
+        return UnsupportedError(f"wasmtime doesn't run this module: {message}{''.join(remedies)}")
+    if _UNKNOWN.search(reason):
+        return InvalidModuleError(f"the module isn't valid Wasm, or of a proposal unknown to wasmtime: {message}")
+    return InvalidModuleError(f"the module isn't valid Wasm: {message}")

@@ -18,7 +18,7 @@ from replicate.errors import (
 )
 from replicate.interfaces import Instance, LiveReference, Reference
 from replicate.limits import ResourceLimits
-from replicate.linking import Linkage, LinkedFunction, LinkedGlobal, LinkedMemory, LinkedTable
+from replicate.linking import Linkage, LinkedFunction, LinkedGlobal, LinkedMemory, LinkedTable, LinkedTag
 from replicate.values import FuncRef
 
 from . import _capi
@@ -112,6 +112,9 @@ class WasmtimeInstance(Instance):
             kind.value = _TABLE
             self._fill_reference(value, linked.type.element, None)
             error = _capi.table_new(self.cell.context, native_type, _at(value), extern + 8)
+        elif isinstance(linked, LinkedTag):
+            kind.value = _capi.EXTERN_TAG
+            error = _capi.tag_new(self.cell.context, native_type, extern + 8)
         if error is not None:
             raise InstantiationError(f"can't make import {position}: {engine_error(error)}")
 

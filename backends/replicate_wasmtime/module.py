@@ -66,6 +66,9 @@ class WasmtimeModule(Module):
         """Free what wasmtime-py can't any more while the interpreter is going down; for its exit."""
         self._declared_imports = None
         self._native_imports.clear()
+        for codes in list(self._companions.values()):
+            for code in codes.values():
+                code.close()
         self._companions.clear()
         self.native.close()
 

@@ -29,6 +29,7 @@ from replicate.binary.plan import (
 )
 from replicate.binary.reader import read_module
 from replicate.binary.rewrite import Instrumented, instrument
+from replicate.binary.signature import check_header
 from replicate.binary.subtypes import Subtypes
 from replicate.binary.types import (
     ANYREF,
@@ -105,6 +106,7 @@ __all__ = [
     "TableType",
     "TagType",
     "ValType",
+    "check_header",
     "instrument",
     "prepare",
     "read_module",

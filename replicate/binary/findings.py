@@ -93,11 +93,11 @@ class _Search:
     def _holds_changing_objects(self, type_: ValType, *, imported: bool = False) -> bool:
         """Return whether something of this type that never changes itself can refer to an object that does.
 
-        Objects get there from constant expressions, or from the host. Any reference to an object can be disguised as
-        one to a host object (``extern.convert_any``); a module that is given real ones isn't refused for it.
+        Objects get there from constant expressions, or from the host. The module can disguise any reference to an object
+        as one to a host object (``extern.convert_any``); what it's given as such is one.
         """
         if not self._objects_change or type_.is_null or _is_integer(type_):
             return False
         if type_.hierarchy == "any":
             return self._info.constant_objects or imported
-        return type_.is_extern and self._info.constant_objects
+        return type_.is_extern and self._info.constant_objects and not imported

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 import attrs
@@ -17,11 +17,13 @@ from replicate.binary import (
     ModuleInfo,
     Prepared,
     SegmentSlot,
+    StatePlan,
     TableType,
     TagType,
 )
 from replicate.binary.effects import changing_globals, changing_tables
 from replicate.errors import Finding
+from replicate.linking import halved
 from replicate.wasi.surface import PREVIEW1, UNSTABLE, Declaration
 
 __all__ = [
@@ -43,7 +45,7 @@ SCHEMA = 1
 
 _WASI: Mapping[str, Mapping[str, Declaration]] = {"wasi_snapshot_preview1": PREVIEW1, "wasi_unstable": UNSTABLE}
 
-GivenBy = Literal["wasi", "pool", "host", "nobody"]
+GivenBy = Literal["wasi", "pool", "host"]
 
 
 @attrs.frozen
@@ -121,8 +123,8 @@ class SegmentReport:
 class ImportReport:
     """Describe an import, and who gives it.
 
-    ``wasi``: `replicate.wasi.Wasi` has it. ``pool``: a memory or table, made afresh for each instance. ``host``: whoever
-    opens the pool. ``nobody``: no host can give it.
+    ``wasi``: `replicate.wasi.Wasi` has it. ``pool``: a memory, table or tag, made afresh for each instance. ``host``:
+    whoever opens the pool.
     """
 
     module: str
@@ -158,6 +160,8 @@ class ModuleReport:
     replicable: bool
     findings: tuple[Finding, ...]
     """Why it can't be replicated; empty if it can."""
+    notes: tuple[Finding, ...]
+    """What can be carried only while it holds nothing that can't."""
     wasi: Literal["command", "reactor", "library"] | None
     """How it uses WASI: it exports ``_start``, ``_initialize`` or neither, and imports WASI; None if it doesn't import it."""
     start: FunctionReport | None
@@ -187,11 +191,6 @@ def describe_module(
     findings = list(prepared.plan.findings)
     if obstacle is not None:
         findings.append(Finding(f"engine {engine.name}", obstacle))
-    for each in imports:
-        if each.given_by == "nobody":
-            findings.append(
-                Finding(f"import {each.module}.{each.name}", f"it is a {each.kind}, which no host can give yet")
-            )
     functions = {export.name for export in info.exports if export.kind == "func"}
     return ModuleReport(
         file=file,
@@ -201,6 +200,7 @@ def describe_module(
         engine=engine,
         replicable=not findings,
         findings=tuple(findings),
+        notes=tuple(_notes(prepared.plan)),
         wasi=_wasi_kind(info, functions),
         start=None if info.start is None else FunctionReport(info.start, info.labels("func").get(info.start)),
         has_initialize="_initialize" in functions,
@@ -212,6 +212,15 @@ def describe_module(
         imports=imports,
         exports=tuple(_export(info, export) for export in info.exports),
     )
+
+
+def _notes(plan: StatePlan) -> Iterator[Finding]:
+    parts = [(slot.describe, slot.type.value, "it is null") for slot in plan.globals]
+    parts += [(slot.describe, slot.type.element, "its elements are null") for slot in plan.tables if slot.is_state]
+    for place, type_, carried in parts:
+        if type_.is_extern and not type_.is_null:
+            reason = "what else it can hold, objects of the host, means nothing in another instance"
+            yield Finding(place, f"it can be carried only while {carried}: {reason} ({type_})")
 
 
 def _wasi_kind(info: ModuleInfo, functions: set[str]) -> Literal["command", "reactor", "library"] | None:
@@ -234,14 +243,12 @@ def _import(each: Import) -> ImportReport:
 
 
 def _given_by(each: Import) -> GivenBy:
-    if isinstance(each.type, (MemoryType, TableType)):
+    if isinstance(each.type, (MemoryType, TableType, TagType)):
         return "pool"
-    if isinstance(each.type, TagType):
-        return "nobody"
     declared = _WASI.get(each.module, {}).get(each.name)
     if declared is not None and isinstance(each.type, FuncType):
         params, results = tuple(map(str, each.type.params)), tuple(map(str, each.type.results))
-        if (params, results) == (declared.params, declared.results):
+        if params in (declared.params, halved(declared.params)) and results == declared.results:
             return "wasi"
     return "host"
 

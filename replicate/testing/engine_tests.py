@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import struct
 import threading
 import time
@@ -142,6 +143,14 @@ PROPOSALS = {
     "extended_const": "(module (global i32 (i32.add (i32.const 1) (i32.const 2))))",
     "extern_elements": "(module (elem externref (ref.null extern)))",
     "relaxed_simd": "(module (func (param v128 v128) (result v128) (i8x16.relaxed_swizzle (local.get 0) (local.get 1))))",
+}
+
+# Valid modules that no trait speaks of.
+BEYOND_TRAITS = {
+    "legacy exceptions": b"\1\4\1\x60\0\0\3\2\1\0\x0a\x08\1\6\0\6\x40\x19\x0b\x0b",
+    "custom descriptors": b"\1\x09\2\x5f\0\x60\1\x64\x62\0\0",  # a parameter that refers to an exact type
+    "stack switching": b"\1\6\2\x60\0\0\x5d\0",
+    "shared-everything threads": b"\1\4\1\x60\0\0\3\2\1\0\6\6\1\x7f\1\x41\0\x0b\x0a\x09\1\7\0\xfe\x4f\0\0\x1a\x0b",
 }
 
 
@@ -471,6 +480,32 @@ class EngineTests:
         with pytest.raises(ImportTypeError, match=r"host\.add"):
             self.make(engine, HOST, _host(add=value))
 
+    def test_halves_of_64_bit_numbers_are_joined_for_a_legalised_function(self, engine: Engine) -> None:
+        wat = """(module (import "h" "f" (func $f (param i32 i32 i32 i32) (result i32)))
+          (func (export "f") (param i64) (result i32) (call $f (i32.const 5) (i32.wrap_i64 (local.get 0))
+            (i32.wrap_i64 (i64.shr_u (local.get 0) (i64.const 32))) (i32.const -1))))"""
+        given: list[tuple[Any, ...]] = []
+
+        def note(*args: Any) -> int:
+            given.append(args)
+            return 3
+
+        taken = HostFunction(note, params=("i32", "i64", "i32"), legalised=True)
+        with self.make(engine, wat, {"h": {"f": taken}}) as instance:
+            for value in (0, -1, 2**63 - 1, -(2**63), 0x1_8000_0000, -0x7FFF_FFFF):
+                assert instance.call("f", value) == 3
+                assert given.pop() == (5, value, -1)
+        with_caller = HostFunction(note, params=("i32", "i64", "i32"), caller=True, legalised=True)
+        with self.make(engine, wat, {"h": {"f": with_caller}}) as instance:
+            instance.call("f", -2)
+            assert given == [(instance.guest, 5, -2, -1)]
+        for unfit in (
+            HostFunction(note, params=("i32", "i64", "i32")),
+            HostFunction(note, params=("i64",), legalised=True),
+        ):
+            with pytest.raises(ImportTypeError, match=r"h\.f"):
+                self.make(engine, wat, {"h": {"f": unfit}})
+
     def test_memories_tables_and_globals_are_made_for_each_instance(self, engine: Engine) -> None:
         module = engine.compile("""(module
           (import "m" "memory" (memory 1)) (import "m" "table" (table 1 funcref)) (import "m" "g" (global $g (mut i32)))
@@ -534,6 +569,26 @@ class EngineTests:
         for kind in ("nullexternref", "nullfuncref", "anyref"):
             with pytest.raises(ImportTypeError, match=r"m\.g is a global .* only None"):
                 self.make(engine, f'(module (import "m" "g" (global {kind})))', {"m": {"g": object()}})
+
+    def test_tags_are_made_for_each_instance(self, engine: Engine, traits: EngineTraits) -> None:
+        if not traits.exceptions:
+            pytest.skip(f"engine {engine.name!r} doesn't claim exceptions")
+        module = engine.compile("""(module
+          (import "env" "a" (tag $a (param i32))) (import "env" "f" (func $f)) (import "env" "b" (tag $b (param i32)))
+          (memory 1) (func $throw (call $f) (throw $a (i32.const 7)))
+          (func (export "catch") (result i32)
+            (block $a (result i32)
+              (block $b (result i32)
+                (try_table (catch $b $b) (catch $a $a) (call $throw)) (return (i32.const 1)))
+              (return))
+            (i32.store (i32.const 0) (i32.const 9)) (i32.add (i32.const 100))))""")
+        imports: Any = {"env": {"f": lambda: None}}
+        with module.instantiate(imports) as one, module.instantiate(imports) as two:
+            assert one.call("catch") == 107
+            two.restore(one.snapshot())
+            assert (two.memory.unpack("<i", 0), two.call("catch")) == ((9,), 107)
+        with pytest.raises(ImportTypeError, match=r"env\.a is a tag: leave it out"):
+            module.instantiate({"env": {"f": lambda: None, "a": 1}})
 
     # -- memory --------------------------------------------------------------------------------------------------------
 
@@ -1136,6 +1191,11 @@ class EngineTests:
         else:
             with pytest.raises((UnsupportedError, InvalidModuleError)):
                 engine.compile(wasm)
+
+    @pytest.mark.parametrize("proposal", sorted(BEYOND_TRAITS))
+    def test_a_valid_module_works_or_is_unsupported_and_never_invalid(self, engine: Engine, proposal: str) -> None:
+        with contextlib.suppress(UnsupportedError):
+            engine.compile(b"\0asm\1\0\0\0" + BEYOND_TRAITS[proposal]).instantiate().close()
 
     def test_a_name_is_any_unicode(self, engine: Engine) -> None:
         with self.make(

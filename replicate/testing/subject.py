@@ -10,10 +10,11 @@ from typing import Any, TypeAlias
 import attrs
 
 from replicate.binary import FuncType, GlobalType, Import, ModuleInfo
-from replicate.errors import MissingImportError, UnsupportedError
-from replicate.imports import HostGlobal, Imports
+from replicate.errors import ImportTypeError, MissingImportError, UnsupportedError
+from replicate.imports import HostFunction, HostGlobal, Imports
 from replicate.interfaces import Engine, Instance, Module
 from replicate.limits import NO_LIMITS, Limit, ResourceLimits, ticker
+from replicate.linking import fit_function
 from replicate.registry import load_engine
 from replicate.source import read_source
 from replicate.testing.outcomes import HostLog
@@ -127,8 +128,8 @@ def _limits(info: ModuleInfo, max_growth: int) -> ResourceLimits:
 def default_imports(info: ModuleInfo, given: Imports) -> dict[str, dict[str, Any]]:
     """Complete `given` with stand-ins for what a module imports besides.
 
-    WASI gets `replicate.wasi.Wasi` with a seed and a clock that depends on the guest alone. Other functions take what they are
-    declared to and return zeros and nulls; globals are zero or null; memories and tables are as declared. Raises
+    WASI gets `replicate.wasi.Wasi` with a seed and a clock that depends on the guest alone. Other functions, and WASI's
+    where a module gives them types of its own, take what they are declared to and return zeros and nulls; globals are zero or null; memories and tables are as declared. Raises
     `MissingImportError` for what has no stand-in: a result or global that is a reference and never null.
     """
     filled: dict[str, dict[str, Any]] = {module: dict(names) for module, names in given.items()}
@@ -139,13 +140,20 @@ def default_imports(info: ModuleInfo, given: Imports) -> dict[str, dict[str, Any
             continue
         if wanted.module in ("wasi_snapshot_preview1", "wasi_unstable"):
             wasi = dict(Wasi(seed=0, clock=FixedClock(step_ns=1000)).imports()) if wasi is None else wasi
-            if wanted.name in wasi[wanted.module]:
+            if wanted.name in wasi[wanted.module] and _fits(wanted, wasi[wanted.module][wanted.name]):
                 names[wanted.name] = wasi[wanted.module][wanted.name]
                 continue
         stand_in = _stand_in(wanted)
         if stand_in is not None:
             names[wanted.name] = stand_in
     return filled
+
+
+def _fits(wanted: Import, function: HostFunction) -> bool:
+    try:
+        return isinstance(wanted.type, FuncType) and bool(fit_function(wanted.name, wanted.type, function))
+    except ImportTypeError:
+        return False
 
 
 def _stand_in(wanted: Import) -> Any:

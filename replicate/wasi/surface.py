@@ -103,11 +103,12 @@ def bind(
 ) -> HostFunction:
     """Make the host function: with the configuration, and with what it raises turned into an errno.
 
-    `check` becomes its attribute ``check_replicable``, so that whoever has only the imports can find it.
+    `check` becomes its attribute ``check_replicable``, so that whoever has only the imports can find it. Emscripten passes
+    64-bit numbers in halves unless it's told to use BigInt, so that is taken as well.
     """
     call = _guarded(system, declared.fn)
     call.check_replicable = check  # type: ignore[attr-defined]
-    return HostFunction(call, params=declared.params, results=declared.results, caller=True)
+    return HostFunction(call, params=declared.params, results=declared.results, caller=True, legalised=True)
 
 
 def _guarded(system: System, fn: Callable[..., int]) -> Callable[..., int]:

@@ -35,6 +35,8 @@ MUTATES = "(func (struct.set $s 0 (struct.new_default $s) (i32.const 1)))"
         "(global (mut nullref) (ref.null none)) (func (global.set 0 (ref.null none)))",
         "(table 1 anyref)" + MUTATES,
         '(import "" "host object" (global externref))' + MUTATES,
+        '(import "" "host object" (global externref)) (global (ref i31) (ref.i31 (i32.const 1)))'
+        "(elem declare anyref (item (struct.new_default $s)))" + MUTATES,
         "(table 1 exnref)",
         "(elem anyref (ref.null any))" + MUTATES,
         "(elem declare anyref (item (struct.new_default $s)))" + MUTATES,

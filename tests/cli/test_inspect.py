@@ -18,6 +18,7 @@ Run = Callable[..., Any]
 EVERYTHING = r"""(module $bad
   (import "wasi_snapshot_preview1" "fd_write" (func (param i32 i32 i32 i32) (result i32)))
   (import "wasi_snapshot_preview1" "fd_close" (func (param i64) (result i32)))
+  (import "wasi_snapshot_preview1" "fd_seek" (func (param i32 i32 i32 i32 i32) (result i32)))
   (import "env" "t" (tag))
   (import "env" "[bold]x" (func (param i32)))
   (import "env" "m" (memory 1 2))
@@ -35,6 +36,9 @@ EVERYTHING = r"""(module $bad
   (start $begin)
   (export "\1b[31mred" (table $objects))
   (func (export "_start")))"""
+
+LEGACY_EXCEPTIONS = b"\0asm\1\0\0\0\1\4\1\x60\0\0\3\2\1\0\x0a\x08\1\6\0\6\x40\x19\x0b\x0b"
+ATOMIC_GLOBAL = b"\0asm\1\0\0\0\1\4\1\x60\0\0\3\2\1\0\6\6\1\x7f\1\x41\0\x0b\x0a\x09\1\7\0\xfe\x4f\0\0\x1a\x0b"
 
 
 @pytest.fixture
@@ -69,10 +73,10 @@ def test_shows_why_a_module_cant_be_replicated_and_exits_3(run: Run, everything:
     for expected in (
         "can be replicated no - memory 1 ($shared): it is shared between threads",
         "- global 1 ($any): it can change and holds references to garbage-collected objects",
-        "- import env.t: it is a tag, which no host can give yet",
+        "env.t tag (tag () -> ()) made for each instance",
         "WASI command",
-        "runs on opening start function 4 ($begin), _start, if run_start=True",
-        "wasi_snapshot_preview1 1 function replicate.wasi.Wasi().imports()",
+        "runs on opening start function 5 ($begin), _start, if run_start=True",
+        "wasi_snapshot_preview1 2 functions replicate.wasi.Wasi().imports()",
         "wasi_snapshot_preview1.fd_close func (i64) -> i32 you, in imports=",
         "env.[bold]x func (i32) -> () you, in imports=",
         "env.m memory (memory 1 2) made for each instance",
@@ -119,9 +123,12 @@ def test_json_of_schema_1_stays_as_it_is(run: Run, everything: Path) -> None:
     assert found["file"] == str(everything)
     assert found["name"] == "bad"
     assert found["engine"]["name"] == "wasmtime"
-    assert (found["replicable"], len(found["findings"])) == (False, 3)
-    assert found["findings"][2] == {"place": "import env.t", "reason": "it is a tag, which no host can give yet"}
-    assert (found["wasi"], found["start"]) == ("command", {"index": 4, "name": "begin"})
+    assert (found["replicable"], len(found["findings"])) == (False, 2)
+    assert found["findings"][0] == {
+        "place": "memory 1 ($shared)",
+        "reason": "it is shared between threads, which may write it at any moment; build the module without threads",
+    }
+    assert (found["wasi"], found["start"]) == ("command", {"index": 5, "name": "begin"})
     assert (found["has_initialize"], found["has_start"]) == (False, True)
     assert found["memories"][0] == {
         "index": 0,
@@ -165,12 +172,29 @@ def test_json_of_schema_1_stays_as_it_is(run: Run, everything: Path) -> None:
     assert {f"{each['module']}.{each['name']}": each["given_by"] for each in found["imports"]} == {
         "wasi_snapshot_preview1.fd_write": "wasi",
         "wasi_snapshot_preview1.fd_close": "host",
-        "env.t": "nobody",
+        "wasi_snapshot_preview1.fd_seek": "wasi",
+        "env.t": "pool",
         "env.[bold]x": "host",
         "env.m": "pool",
         "env.g": "host",
     }
-    assert found["exports"][0] == {"name": "set", "kind": "func", "type": "() -> ()", "index": 3}
+    assert found["exports"][0] == {"name": "set", "kind": "func", "type": "() -> ()", "index": 4}
+
+
+def test_notes_what_can_be_carried_only_while_it_holds_nulls(run: Run) -> None:
+    wat = b"""(module (table (export "objects") 1 externref) (table 1 externref) (table (export "f") 1 funcref)
+        (global $kept (mut externref) (ref.null extern)) (global (mut externref) (ref.null extern))
+        (global externref (ref.null extern)) (global (export "n") (mut nullexternref) (ref.null noextern))
+        (func (export "keep") (param externref) (global.set $kept (local.get 0))))"""
+    shown = run("inspect", "-", stdin=wat)
+    found = json.loads(run("inspect", "--json", "-", stdin=wat).out)
+
+    assert (shown.code, found["replicable"], found["findings"]) == (0, True, [])
+    assert [note["place"] for note in found["notes"]] == ["global 0 ($kept)", "table 0 ($objects)"]
+    said = " ".join(shown.out.split())
+    assert "notes - global 0 ($kept): it can be carried only while it is null: " in said
+    assert "- table 0 ($objects): it can be carried only while its elements are null: " in said
+    assert "notes" not in run("inspect", "-", stdin=b'(module (table (export "f") 1 funcref))').out
 
 
 def test_a_verdict_agrees_with_opening_a_pool(run: Run, kv_path: Path, everything: Path) -> None:
@@ -192,6 +216,15 @@ def test_what_the_engine_cant_run_is_a_finding(run: Run, tmp_path: Path, monkeyp
 
     assert result.code == 3
     assert "- engine wasmtime: no such proposal here" in result.out
+
+
+def test_a_module_of_a_proposal_that_the_engine_doesnt_have_is_described_all_the_same(run: Run) -> None:
+    result = run("inspect", "-", stdin=LEGACY_EXCEPTIONS)
+    said = " ".join(result.out.split())
+
+    assert (result.code, result.err) == (3, "")
+    assert "can be replicated no - engine wasmtime: wasmtime doesn't run this module: legacy_exceptions" in said
+    assert "--translate-to-exnref" in said
 
 
 def test_reads_binary_and_text_from_standard_input(run: Run, kv_path: Path) -> None:
@@ -218,11 +251,13 @@ def test_works_as_a_process(run_process: Run, kv_path: Path) -> None:
         (b"", "not a Wasm module: no bytes at all"),
         (b"<html></html>", "not a Wasm module: it looks like HTML"),
         (b"\0asm\x0d\0\1\0", "this is a component of the component model"),
-        (b"\0asm\1\0\0\0\1", "malformed module: "),
+        (b"\0asm\1\0\0\0\1", "isn't valid Wasm: unexpected end"),
+        (b"\0asm\1\0\0\0\1\5\1\x60\1\x67\0", "isn't valid Wasm, or of a proposal unknown to wasmtime"),
+        (ATOMIC_GLOBAL, "wasmtime doesn't run this module: shared-everything-threads support is not enabled"),
         (b"(module", "the WAT text isn't valid"),
         (b"(module (func (result i32)))", "isn't valid Wasm"),
     ],
-    ids=["empty", "HTML", "component", "truncated", "unfinished text", "invalid"],
+    ids=["empty", "HTML", "component", "truncated", "stringref", "atomic global", "unfinished text", "invalid"],
 )
 def test_refuses_what_isnt_a_module(run: Run, content: bytes, message: str) -> None:
     result = run("inspect", "-", stdin=content)

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+import wasmtime
 
-from replicate.errors import UnsupportedError
-from replicate.registry import load_engine
+from replicate import load_engine
+from replicate.errors import InvalidModuleError, UnsupportedError
+from replicate.imports import Companion
 from replicate.testing import EngineTests
+from replicate_wasmtime import WasmtimeEngine, engine, faults
+from replicate_wasmtime.module import WasmtimeModule
 
 
 class TestWasmtime(EngineTests):
@@ -67,3 +72,123 @@ def test_exceptions_from_signal_handlers_never_reach_c(seed: str) -> None:
         assert int(done.stdout.split()[1]) > 100
     else:  # the last alarm came between two lines of the script itself
         assert done.stderr.rstrip().endswith("Stop")
+
+
+PROPOSALS_OFF = {
+    "wasm_multi_value": "(module (func (result i32 i32) i32.const 1 i32.const 2))",
+    "wasm_bulk_memory": '(module (memory 1) (data "x") (func (data.drop 0)))',
+    "wasm_exceptions": "(module (tag))",
+    "wasm_gc": "(module (type (struct)))",
+    "wasm_memory64": "(module (memory i64 1))",
+    "wasm_multi_memory": "(module (memory 1) (memory 1))",
+    "wasm_relaxed_simd": "(module (func (param v128) (result v128) (i32x4.relaxed_trunc_f32x4_s (local.get 0))))",
+    "wasm_stack_switching": "(module (type $f (func)) (type (cont $f)))",
+    "wasm_tail_call": "(module (func $f (return_call $f)))",
+    "wasm_wide_arithmetic": "(module (func (result i64 i64) (i64.mul_wide_u (i64.const 1) (i64.const 2))))",
+    "wasm_custom_page_sizes": "(module (memory 1 (pagesize 1)))",
+    "wasm_threads": "(module (memory 1 1 shared))",
+}
+
+
+@pytest.mark.parametrize("proposal", sorted(PROPOSALS_OFF))
+def test_a_proposal_that_is_off_is_unsupported(proposal: str) -> None:
+    config = wasmtime.Config()
+    setattr(config, proposal, False)
+    with pytest.raises(wasmtime.WasmtimeError) as caught:
+        wasmtime.Module.validate(wasmtime.Engine(config), wasmtime.wat2wasm(PROPOSALS_OFF[proposal]))
+    assert isinstance(faults.module_refusal(caught.value), UnsupportedError)
+
+
+@pytest.mark.parametrize(
+    "wat",
+    [
+        "(module (func (drop (i32.add (i64.const 1)))))",
+        "(module (global i32 (i32.clz (i32.const 1))))",
+        "(module (memory 65537))",
+        '(module (func (export "not enabled")) (func (export "not enabled")))',
+    ],
+)
+def test_what_no_proposal_makes_valid_is_invalid(wat: str) -> None:
+    with pytest.raises(InvalidModuleError, match="isn't valid Wasm"):
+        load_engine("wasmtime").compile(wat)
+
+
+def test_legacy_exceptions_come_with_their_remedy() -> None:
+    wasm = b"\0asm\1\0\0\0\1\4\1\x60\0\0\3\2\1\0\x0a\x08\1\6\0\6\x40\x19\x0b\x0b"
+    with pytest.raises(UnsupportedError, match="wasm-opt .*--translate-to-exnref"):
+        load_engine("wasmtime").compile(wasm)
+
+
+@pytest.mark.parametrize(
+    "content", [b"\1\5\1\x60\1\x67\0", b"\x0e\2\0\0", b"\1\4\1\x60\0\0\3\2\1\0\x0a\7\1\5\0\xfc\x30\1\0"]
+)
+def test_what_nobody_knows_may_be_of_a_newer_proposal(content: bytes) -> None:
+    """A string type, a section of strings, a number of 16 bits."""
+    with pytest.raises(InvalidModuleError, match="or of a proposal unknown to wasmtime"):
+        load_engine("wasmtime").compile(b"\0asm\1\0\0\0" + content)
+
+
+def test_what_only_the_reader_cant_read_isnt_called_invalid(monkeypatch: pytest.MonkeyPatch) -> None:
+    def stumble(wasm: bytes) -> None:
+        raise InvalidModuleError("malformed module: no value type starts with 0x42, at byte 7 (0x7)")
+
+    monkeypatch.setattr(engine, "prepare", stumble)
+    with pytest.raises(UnsupportedError, match="this library can't read it yet: .*0x42, at byte 7"):
+        WasmtimeEngine(cache=False).compile("(module)")
+    with pytest.raises(InvalidModuleError, match="type mismatch"):
+        WasmtimeEngine(cache=False).compile("(module (func (result i32)))")
+
+
+KEPT = """
+import gc
+import early, replicate, wasmtime
+from replicate.imports import Companion, HostFunction
+from replicate.testing import assert_replicable
+
+companion = Companion('''(module (import "guest" "memory" (memory 1)) (import "host" "f" (func $f (param i32) (result i32)))
+  (import "wasi_snapshot_preview1" "random_get" (func (param i32 i32) (result i32)))
+  (func (export "g") (param i32) (result i32) (call $f (local.get 0))))''', {"f": lambda n: n})
+imports = {"h": {"f": lambda n: n, "g": companion.function("g", lambda n: n)}}
+WAT = '''(module (import "h" "f" (func $f (param i32) (result i32))) (import "h" "g" (func $g (param i32) (result i32)))
+  (memory (export "memory") 1) (global i32 (i32.const %d))
+  (func (export "run") (param i32) (result i32) (call $g (call $f (local.get 0)))))'''
+assert_replicable(WAT % 0, imports=imports, max_examples=5)
+engine = replicate.load_engine("wasmtime")
+instances = [engine.compile(WAT % number).instantiate(imports) for number in range(4)]
+assert [instance.call("run", 7) for instance in instances] == [7] * 4
+instances[1].itself = instances[1]
+instances[2].module.itself = instances[2].module
+[(_, code)] = instances[0].module.companions(instances[0].linkage)
+early.kept = [wasmtime, code.native, instances[0].module.native, instances[3].module]
+early.itself = early
+gc.callbacks.append(early.hold)
+gc.disable()
+del instances
+"""
+
+
+def test_the_interpreters_exit_is_silent(tmp_path: Path) -> None:
+    """Even if a module that was imported before wasmtime, and so is cleared after it, holds on to what wasmtime made."""
+    (tmp_path / "early.py").write_text("def hold(*_): pass\n")
+    (tmp_path / "script.py").write_text("import early\n" + KEPT)
+    done = subprocess.run([sys.executable, tmp_path / "script.py"], capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_closing_a_module_frees_its_companions_though_instances_keep_them() -> None:
+    companion = Companion(
+        """(module (import "host" "f" (func $f (result i32))) (func (export "g") (result i32) (call $f)))""", {"f": int}
+    )
+    wat = '(module (import "h" "g" (func (result i32))) (memory 1) (func (export "run") (result i32) (call 0)))'
+    module = WasmtimeEngine(cache=False).compile(wat)
+    assert isinstance(module, WasmtimeModule)
+    linkage = module.link({"h": {"g": companion.function("g", int)}})
+    with module.create(linkage) as instance:
+        assert instance.call("run") == 0
+        [(_, code)] = module.companions(linkage)
+        instance.close()
+        module.close()
+    assert code.host_types == []
+    for native in (code.native, code.relay, module.native):
+        with pytest.raises(ValueError, match="closed"):
+            native.ptr()

@@ -261,6 +261,20 @@ def test_imports_that_are_left_out_get_stand_ins() -> None:
         assert_replicable('(module (import "env" "f" (func (result (ref func)))) (func (export "g")))')
 
 
+def test_functions_of_wasi_with_types_of_their_own_get_stand_ins() -> None:
+    """Split numbers are WASI's; what else a module declares isn't."""
+    assert_replicable(
+        """(module (import "wasi_snapshot_preview1" "fd_seek" (func $seek (param i32 i32 i32 i32 i32) (result i32)))
+            (import "wasi_snapshot_preview1" "fd_tell" (func $tell (param f64) (result i64)))
+            (import "wasi_snapshot_preview1" "fd_close" (global $close i32)) (memory (export "memory") 1)
+            (func (export "seek") (param i32) (result i32)
+              (call $seek (local.get 0) (i32.const 0) (i32.const 0) (i32.const 1) (i32.const 0)))
+            (func (export "tell") (result i64) (call $tell (f64.const 1)))
+            (func (export "close") (result i32) (global.get $close)))""",
+        max_examples=10,
+    )
+
+
 def test_an_export_that_does_not_return_is_left_out_with_a_warning() -> None:
     with pytest.warns(ReplicateWarning, match="spin ran for 0.05 s"):
         assert_replicable(COUNTER, max_examples=30, max_calls=5, timeout=0.05, seed=1)

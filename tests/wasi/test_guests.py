@@ -174,3 +174,39 @@ def test_each_host_function_knows_how_to_check_the_state(wasi: Wasi, tmp_path: P
     assert check(state) == ()
     (tmp_path / "log").unlink()
     assert len(check(state)) == 1
+
+
+# As Emscripten declares them unless it's told to use BigInt: each 64-bit number in two halves, the lower one first.
+LEGALISED = """
+(module
+  (import "wasi_snapshot_preview1" "path_open"
+    (func $open (param i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "fd_seek" (func $seek (param i32 i32 i32 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "fd_pread" (func $pread (param i32 i32 i32 i32 i32 i32) (result i32)))
+  (memory (export "memory") 1)
+  (data (i32.const 512) "log")
+  (func (export "open") (result i32)
+    (drop (call $open (i32.const 3) (i32.const 0) (i32.const 512) (i32.const 3) (i32.const 0)
+      (i32.const 38) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 16)))
+    (i32.load (i32.const 16)))
+  (func (export "back") (param $fd i32) (result i32 i64)
+    (call $seek (local.get $fd) (i32.const -2) (i32.const -1) (i32.const 2) (i32.const 24))
+    (i64.load (i32.const 24)))
+  (func (export "pread") (param $fd i32) (param $upper i32) (result i32)
+    (i32.store (i32.const 0) (i32.const 2048))
+    (i32.store (i32.const 4) (i32.const 3))
+    (drop (call $pread (local.get $fd) (i32.const 0) (i32.const 1) (i32.const 3) (local.get $upper) (i32.const 8)))
+    (i32.load (i32.const 8))))
+"""
+
+
+def test_a_guest_may_pass_64_bit_numbers_in_halves(wasi: Wasi, tmp_path: Path) -> None:
+    with replicate.Pool.open(LEGALISED, replicas=1, wasi=wasi) as pool:
+        fd = pool.write(lambda guest: guest.call("open"))
+        length = (tmp_path / "log").stat().st_size
+        assert pool.read(lambda guest: guest.call("back", fd)) == (0, length - 2)
+        assert pool.read(lambda guest: (guest.call("pread", fd, 0), guest.memory.read(2048, 3))) == (3, b"two")
+        assert pool.read(lambda guest: guest.call("pread", fd, 1)) == 0
+        (tmp_path / "log").unlink()
+        with pytest.raises(replicate.NotReplicableError, match="unlinked"):
+            pool.write(lambda guest: guest.call("back", fd))

@@ -10,6 +10,7 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from replicate import load_engine
+from replicate.binary import Prepared, prepare
 from replicate.binary.module import describe
 from replicate.cli.failures import exit_codes
 from replicate.cli.files import read_module_bytes
@@ -24,7 +25,7 @@ from replicate.cli.module_report import (
 )
 from replicate.cli.options import AsJson, Debug, EngineName
 from replicate.cli.terminal import cell, plain, size_of, terminal
-from replicate.errors import UnsupportedError
+from replicate.errors import InvalidModuleError, UnsupportedError
 
 __all__ = ["INSPECT_EXIT_CODES", "NOT_REPLICABLE", "inspect"]
 
@@ -35,7 +36,6 @@ _GIVERS = {
     "wasi": "replicate.wasi.Wasi().imports()",
     "pool": "made for each instance",
     "host": "you, in imports=",
-    "nobody": "nobody can",
 }
 
 
@@ -50,17 +50,19 @@ def inspect(
     State is all that an instance can change: memories, mutable globals, tables, segments that its code drops. What is
     hidden (neither imported nor exported) is replicated too.
 
-    The JSON has: schema, file, size_bytes, sha256, name, engine, replicable, findings, wasi, start, has_initialize,
-    has_start, memories, globals, tables, segments, imports, exports.
+    The JSON has: schema, file, size_bytes, sha256, name, engine, replicable, findings, notes, wasi, start,
+    has_initialize, has_start, memories, globals, tables, segments, imports, exports.
     """
     chosen = load_engine(engine)
     obstacle = None
     with terminal.working("reading and compiling"):
-        prepared = chosen.prepare(read_module_bytes(file, chosen))
+        wasm = read_module_bytes(file, chosen)
         try:
+            prepared = chosen.prepare(wasm)
             chosen.compile_prepared(prepared)
         except UnsupportedError as error:
             obstacle = str(error)
+            prepared = _without_engine(wasm, error)
     report = describe_module(prepared, file=file, engine=EngineReport(chosen.name, chosen.version), obstacle=obstacle)
     if as_json:
         terminal.json(report.as_json())
@@ -68,6 +70,14 @@ def inspect(
         _show(report)
     if not report.replicable:
         raise typer.Exit(NOT_REPLICABLE)
+
+
+def _without_engine(wasm: bytes, refusal: UnsupportedError) -> Prepared:
+    """Read a module that the engine refuses; raise its refusal if we can't read it either."""
+    try:
+        return prepare(wasm)
+    except InvalidModuleError:
+        raise refusal from None
 
 
 def _show(report: ModuleReport) -> None:
@@ -85,6 +95,8 @@ def _facts(report: ModuleReport) -> Iterator[tuple[str, RenderableType]]:
     else:
         lines = [f"{finding.place}: {finding.reason}" for finding in report.findings]
         yield "can be replicated", Text(plain("\n".join(["no", *(f"- {line}" for line in lines)])), "red")
+    if report.notes:
+        yield "notes", Text(plain("\n".join(f"- {note.place}: {note.reason}" for note in report.notes)), "yellow")
     yield "size", size_of(report.size_bytes)
     yield "sha256", report.sha256
     if report.name is not None:
@@ -173,7 +185,7 @@ def _show_imports(report: ModuleReport) -> None:
 
 
 def _import_row(each: ImportReport) -> tuple[RenderableType, ...]:
-    style = {"host": "yellow", "nobody": "red"}.get(each.given_by, "")
+    style = "yellow" if each.given_by == "host" else ""
     return cell(f"{each.module}.{each.name}"), each.kind, cell(each.type), Text(_GIVERS[each.given_by], style)
 
 
