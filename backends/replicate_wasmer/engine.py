@@ -10,10 +10,11 @@ import weakref
 from pathlib import Path
 from typing import ClassVar
 
-from replicate.binary import HostAccess, Prepared, prepare
+from replicate.binary import HostAccess, Prepared
 from replicate.cache import ArtifactCache, cache_folder
 from replicate.errors import EngineUnavailableError, InvalidModuleError, UnsupportedError
 from replicate.interfaces import Engine, EngineTraits, Module
+from replicate.preparing import prepare_for
 
 from ._runtime import MISSING, compiler, wasmer
 from .module import Compiled, WasmerModule
@@ -87,13 +88,13 @@ class WasmerEngine(Engine):
             raise InvalidModuleError(f"the WAT text isn't valid, or newer than wasmer's assembler: {error}") from error
 
     def prepare(self, wasm: bytes) -> Prepared:
-        # First, for its reasons are better than the compiler's, and it knows components.
-        prepared = prepare(wasm, access=_ACCESS)
+        return prepare_for(self.version, wasm, self._validate, artifacts=self._artifacts, access=_ACCESS)
+
+    def _validate(self, wasm: bytes) -> None:
         store = wasmer.Store(wasmer.engine.Universal(compiler))
         if not wasmer.Module.validate(store, wasm):
             self._compile(store, wasm)  # which says why
             raise InvalidModuleError("the module isn't valid Wasm, says wasmer")
-        return prepared
 
     def compile_wasm(self, wasm: bytes) -> Module:
         with self._lock:

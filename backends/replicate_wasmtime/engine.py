@@ -11,15 +11,15 @@ import platform
 import threading
 import weakref
 from importlib import metadata
-from typing import Any, ClassVar
+from typing import ClassVar
 
-import attrs
 import wasmtime
 
-from replicate.binary import Effects, Prepared, check_header, instrument, prepare, read_module
+from replicate.binary import Prepared
 from replicate.cache import ArtifactCache, cache_folder
-from replicate.errors import EngineUnavailableError, InvalidModuleError, UnsupportedError
+from replicate.errors import EngineUnavailableError, InvalidModuleError
 from replicate.interfaces import Engine, EngineTraits, Module
+from replicate.preparing import prepare_for
 
 from . import _capi
 from .cell import close_cells
@@ -133,34 +133,7 @@ class WasmtimeEngine(Engine):
             raise InvalidModuleError(f"the WAT text isn't valid: {error}") from error
 
     def prepare(self, wasm: bytes) -> Prepared:
-        if self._artifacts is None:
-            return self._prepare(wasm)
-        # Looking at every instruction is what takes time: 0.2 s for 2.5 MB. What it finds is small and can be kept.
-        key = f"effects-{_CACHE_FORMAT}-{hashlib.sha256(wasm).hexdigest()}"
-        kept = self._artifacts.find(key)
-        if kept is not None:
-            info, effects = read_module(wasm), _load_effects(kept.read_text("utf-8"))
-            instrumented = instrument(wasm, info, effects)
-            return Prepared(info, effects, instrumented.wasm, instrumented.plan)
-        prepared = self._prepare(wasm)
-        if len(wasm) > 1 << 16:
-            self._artifacts.keep(key, _dump_effects(prepared.effects).encode("utf-8"))
-        return prepared
-
-    def _prepare(self, wasm: bytes) -> Prepared:
-        # First, for its reasons are better than wasmtime's, and it knows components.
-        check_header(wasm)
-        try:
-            prepared = prepare(wasm)
-        except InvalidModuleError as error:
-            self._validate(wasm)
-            raise UnsupportedError(
-                f"wasmtime takes this module, but this library can't read it yet: {error}"
-            ) from error
-        # As it was: what is added can make an invalid module valid, by declaring what it refers to without a declaration,
-        # or by taking away a start function with parameters.
-        self._validate(wasm)
-        return prepared
+        return prepare_for(self.version, wasm, self._validate, artifacts=self._artifacts)
 
     def _validate(self, wasm: bytes) -> None:
         try:
@@ -202,18 +175,3 @@ class WasmtimeEngine(Engine):
             return wasmtime.Module(self.native, wasm)
         except wasmtime.WasmtimeError as error:
             raise module_refusal(error) from error
-
-
-def _dump_effects(effects: Effects) -> str:
-    fields = attrs.asdict(effects)
-    return json.dumps(
-        {name: sorted(value) if isinstance(value, frozenset) else value for name, value in fields.items()}
-    )
-
-
-def _load_effects(text: str) -> Effects:
-    fields: dict[str, Any] = json.loads(text)
-    found: dict[str, Any] = {
-        name: frozenset(value) if isinstance(value, list) else value for name, value in fields.items()
-    }
-    return Effects(**found)

@@ -5,15 +5,16 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import wasmtime
 
-from replicate import load_engine
+from replicate import load_engine, preparing
 from replicate.errors import InvalidModuleError, UnsupportedError
 from replicate.imports import Companion
 from replicate.testing import EngineTests
-from replicate_wasmtime import WasmtimeEngine, engine, faults
+from replicate_wasmtime import WasmtimeEngine, faults
 from replicate_wasmtime.module import WasmtimeModule
 
 
@@ -129,10 +130,10 @@ def test_what_nobody_knows_may_be_of_a_newer_proposal(content: bytes) -> None:
 
 
 def test_what_only_the_reader_cant_read_isnt_called_invalid(monkeypatch: pytest.MonkeyPatch) -> None:
-    def stumble(wasm: bytes) -> None:
+    def stumble(wasm: bytes, **options: Any) -> None:
         raise InvalidModuleError("malformed module: no value type starts with 0x42, at byte 7 (0x7)")
 
-    monkeypatch.setattr(engine, "prepare", stumble)
+    monkeypatch.setattr(preparing, "prepare", stumble)
     with pytest.raises(UnsupportedError, match="this library can't read it yet: .*0x42, at byte 7"):
         WasmtimeEngine(cache=False).compile("(module)")
     with pytest.raises(InvalidModuleError, match="type mismatch"):
