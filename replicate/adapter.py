@@ -47,6 +47,11 @@ class Adapter(abc.ABC):
     def start(self, guest: Guest) -> None:  # noqa: B027
         """Prepare the leader, once, as part of opening the pool."""
 
+    @property
+    def reseeds(self) -> bool:
+        """Whether `reseed` does anything; asked once per pool."""
+        return type(self).reseed is not Adapter.reseed
+
     def moved(self, guest: Guest, version: int) -> None:  # noqa: B027
         """Follow a replica to a new version, before its first read there. What this changes in it stays for that version."""
 

@@ -45,14 +45,8 @@ class Configuration:
     """How many replicas are made at once and kept though unused."""
     private_memories: frozenset[int]
     """The memories that each instance has for itself."""
-
-    @property
-    def follows(self) -> bool:
-        """Tell whether the adapter wants to know about replicas that were made equal to the committed state."""
-        if self.adapter is None:
-            return False
-        kind = type(self.adapter)
-        return kind.moved is not Adapter.moved or kind.reseed is not Adapter.reseed
+    follows: bool
+    """Whether the adapter wants to know about replicas that were made equal to the committed state."""
 
     @property
     def checks(self) -> tuple[Callable[[Mapping[str, Any]], tuple[Finding, ...]], ...]:
@@ -131,6 +125,7 @@ def configure(
         replicas=count,
         keep=keep,
         private_memories=_private_memories(module, share or {}),
+        follows=adapter is not None and (type(adapter).moved is not Adapter.moved or adapter.reseeds),
     )
 
 

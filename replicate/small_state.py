@@ -130,6 +130,7 @@ def restore(instance: Instance, small: SmallState) -> None:
     for position, segment in enumerate(plan.segments):
         if position in small.dropped:
             instance.call(segment.drop)
-    instance.state.clear()
-    instance.state.update(copy_plain(small.host))
-    instance.state_shared = False
+    if instance.state_shared or not is_same_plain(instance.state, small.host):
+        instance.state.clear()
+        instance.state.update(copy_plain(small.host))
+        instance.state_shared = False

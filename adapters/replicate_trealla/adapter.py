@@ -82,6 +82,11 @@ class TreallaAdapter(Adapter):
         for name, text in self._programs:
             interpreter.consult_text(text, name=name)
 
+    @property
+    def reseeds(self) -> bool:
+        """Whether replicas get random numbers of their own."""
+        return self._reseed
+
     def reseed(self, guest: Guest) -> None:
         """Give a replica random numbers of its own, if asked for."""
         if self._reseed:
