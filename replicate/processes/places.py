@@ -19,6 +19,7 @@ THIS = "this interpreter"
 PRIVATE = "its private environment"
 OTHERS = "pyenv's versions, uv's interpreters, and the folders of $PATH and the system"
 """Where `usual_places` looks besides."""
+_SYSTEM = ("/usr/bin", "/usr/local/bin")
 
 
 @attrs.frozen
@@ -89,7 +90,7 @@ def _uv(version: str) -> Iterator[Place]:
 
 def _path(version: str) -> Iterator[Place]:
     listed = os.environ.get("PATH", "").split(os.pathsep)
-    for folder in [*listed, "/usr/bin", "/usr/local/bin"]:
+    for folder in [*listed, *_SYSTEM]:
         path = Path(folder) / (f"python{version}.exe" if os.name == "nt" else f"python{version}")
         if os.path.isabs(folder) and path.is_file() and os.access(path, os.X_OK):
             yield Place(path, "$PATH" if folder in listed else "the system's")
