@@ -83,7 +83,6 @@ def _build(engine: str, base: Candidate, folder: Path, force: bool, on_progress:
     _clear_abandoned(folder)
     new = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f"{folder.name}.new-"))
     try:
-        on_progress(f"making an environment with {base.path}")
         _run(
             f"making an environment with {base.path}", [str(base.path), "-m", "venv", str(new)], base.path, on_progress
         )
@@ -107,6 +106,7 @@ def _build(engine: str, base: Candidate, folder: Path, force: bool, on_progress:
 
 
 def _run(what: str, command: Sequence[str], python: Path, on_progress: Callable[[str], None]) -> None:
+    on_progress(what)
     last: collections.deque[str] = collections.deque(maxlen=_LINES_SHOWN)
 
     def note(line: str) -> None:

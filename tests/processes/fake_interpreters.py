@@ -45,7 +45,6 @@ class World:
 
     root: Path
     monkeypatch: pytest.MonkeyPatch
-    made: int = 0
 
     def register(self, environment: object = ENVIRONMENT, *, value: str = "fake_backend:ENVIRONMENT") -> None:
         """Have two engines: "fake", and "plain", which declares no environment."""
