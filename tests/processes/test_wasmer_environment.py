@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from replicate.errors import EngineError, EngineUnavailableError
+from replicate.errors import EngineUnavailableError
 from replicate.processes.installing import install_environment
 from replicate.processes.interpreters import candidates, find_base, find_interpreter
 from replicate.processes.places import THIS
@@ -31,11 +31,11 @@ def test_wasmer_runs_in_the_environment_that_is_installed_for_it(
     forget_probes()
     try:
         find_base("wasmer")
-        installed = install_environment("wasmer")
-    except (EngineUnavailableError, EngineError) as error:
+    except EngineUnavailableError as error:
         if os.environ.get("CI"):
             raise
         pytest.skip(str(error))
+    installed = install_environment("wasmer")
     python = installed.interpreter.path
     done = subprocess.run([python, "-c", CODE], capture_output=True, text=True, env=environment_for(python))
 
