@@ -45,9 +45,20 @@ def _help(command: Command) -> str:
     return "\n\n".join(" ".join(each.split()) for each in (command.run.__doc__ or "").split("\n\n"))
 
 
+def _add(group: typer.Typer, command: Command) -> None:
+    told, epilog, runs = _help(command), f"Exit codes: {command.exit_codes}", guarded(command.run)
+    if not command.beneath:
+        group.command(command.name, help=told, epilog=epilog)(runs)
+        return
+    inner = typer.Typer()
+    inner.callback(invoke_without_command=True, help=told, epilog=epilog)(runs)
+    for each in command.beneath:
+        _add(inner, each)
+    group.add_typer(inner, name=command.name)
+
+
 for _command in COMMANDS:
-    _register = app.command(_command.name, help=_help(_command), epilog=f"Exit codes: {_command.exit_codes}")
-    _register(guarded(_command.run))
+    _add(app, _command)
 
 
 def run() -> int:

@@ -51,6 +51,8 @@ def test_json_of_schema_1_stays_as_it_is(run: Run) -> None:
         "version": load_engine().version,
         "traits": attrs.asdict(load_engine().traits),
         "problem": None,
+        "worker": None,
+        "candidates": [],
     }
     adapter = next(each for each in found["adapters"] if each["name"] == "kv")
     assert list(adapter) == ["name", "usable", "provided_by", "about", "problem"]

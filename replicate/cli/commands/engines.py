@@ -1,17 +1,21 @@
-"""`replicate engines`: which engines and adapters there are here, and what they can do."""
+"""`replicate engines`: which engines and adapters there are here, what they can do, and where their workers can run."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import attrs
+import typer
 from rich.console import RenderableType
 from rich.text import Text
 
 from replicate import EngineTraits, adapter_names, engine_names, load_adapter, load_engine
 from replicate.cli.options import AsJson, Debug
 from replicate.cli.terminal import cell, terminal
+from replicate.processes.environments import find_environment
+from replicate.processes.interpreters import Candidate, candidates, explain_candidates
 
 __all__ = ["SCHEMA", "AdapterEntry", "EngineEntry", "engines"]
 
@@ -20,13 +24,19 @@ SCHEMA = 1
 
 @attrs.frozen(kw_only=True)
 class EngineEntry:
-    """Describe a registered engine. `version` and `traits` are None, and `problem` says what to do, if it can't be used."""
+    """Describe a registered engine. `version` and `traits` are None, and `problem` says what to do, if it can't be used.
+
+    An engine that can run in worker processes under another interpreter has `candidates`, the interpreters that were looked
+    at; `worker` is the one that does.
+    """
 
     name: str
     usable: bool
     version: str | None
     traits: dict[str, bool] | None
     problem: str | None
+    worker: Candidate | None
+    candidates: tuple[Candidate, ...]
 
 
 @attrs.frozen(kw_only=True)
@@ -41,25 +51,36 @@ class AdapterEntry:
     problem: str | None
 
 
-def engines(as_json: AsJson = False, debug: Debug = False) -> None:
+def engines(context: typer.Context, as_json: AsJson = False, debug: Debug = False) -> None:
     """List the engines and adapters that are registered here, and what each engine can do.
 
-    The JSON has: schema; engines, each with name, usable, version, traits, problem; adapters, each with name, usable,
-    provided_by, about, problem.
+    An engine that can't be used in this interpreter may run in worker processes under another one: 'install' sets one up.
+
+    The JSON has: schema; engines, each with name, usable, version, traits, problem, worker, candidates; adapters, each with
+    name, usable, provided_by, about, problem. A worker (or null) and the candidates for it have path, origin, version,
+    problem.
     """
+    if context.invoked_subcommand is not None:
+        if as_json or debug:
+            raise typer.BadParameter(f"options go behind '{context.invoked_subcommand}'", ctx=context)
+        return
     found = [_engine(name) for name in engine_names()]
     adapters = [_adapter(name) for name in adapter_names()]
     if as_json:
         terminal.json(
             {
                 "schema": SCHEMA,
-                "engines": [attrs.asdict(each) for each in found],
+                "engines": [attrs.asdict(each, value_serializer=_plain) for each in found],
                 "adapters": [attrs.asdict(each) for each in adapters],
             }
         )
         return
     _show_engines(found)
     _show_adapters(adapters)
+
+
+def _plain(instance: Any, attribute: Any, value: Any) -> Any:
+    return str(value) if isinstance(value, Path) else value
 
 
 def _try(load: Callable[[str], Any], name: str) -> tuple[Any, str | None]:
@@ -75,9 +96,29 @@ def _try(load: Callable[[str], Any], name: str) -> tuple[Any, str | None]:
 
 def _engine(name: str) -> EngineEntry:
     engine, problem = _try(load_engine, name)
-    if engine is None:
-        return EngineEntry(name=name, usable=False, version=None, traits=None, problem=problem)
-    return EngineEntry(name=name, usable=True, version=engine.version, traits=attrs.asdict(engine.traits), problem=None)
+    looked_at, trouble = _try(_look_for_worker, name)
+    found = tuple(looked_at or ())
+    return EngineEntry(
+        name=name,
+        usable=engine is not None,
+        version=None if engine is None else engine.version,
+        traits=None if engine is None else attrs.asdict(engine.traits),
+        problem=problem if trouble is None else "\n".join(each for each in (problem, trouble) if each is not None),
+        worker=next((each for each in found if each.problem is None), None),
+        candidates=found,
+    )
+
+
+def _look_for_worker(name: str) -> list[Candidate]:
+    """Give the interpreters for the engine's workers up to the first that does; none for an engine that needs no other."""
+    if find_environment(name) is None:
+        return []
+    looked_at = []
+    for each in candidates(name):
+        looked_at.append(each)
+        if each.problem is None:
+            break
+    return looked_at
 
 
 def _adapter(name: str) -> AdapterEntry:
@@ -100,12 +141,33 @@ def _show_engines(found: list[EngineEntry]) -> None:
         return
     rows: list[tuple[RenderableType, ...]] = [
         ("usable here", *(_yes_or_no(each.usable) for each in found)),
+        ("in worker processes", *(_worker(each) for each in found)),
         ("version", *(cell(each.version or "-") for each in found)),
     ]
     for field in attrs.fields(EngineTraits):
         rows.append((_label(field.name), *(_trait(each, field.name) for each in found)))
     terminal.table(("", *(each.name for each in found)), rows)
-    _show_problems(found)
+    for each in found:
+        _show_engine_problem(each)
+
+
+def _worker(each: EngineEntry) -> RenderableType:
+    return _yes_or_no(each.worker is not None) if each.candidates else "-"
+
+
+def _show_engine_problem(each: EngineEntry) -> None:
+    worker = each.worker
+    if worker is not None and not each.usable:
+        _note(
+            each.name,
+            "can't be imported in this interpreter, and is usable through worker processes, which run under "
+            f"{worker.path} (Python {worker.version}; {worker.origin})",
+        )
+        return
+    if each.problem is not None:
+        _note(each.name, each.problem)
+    if worker is None and each.candidates:
+        terminal.say("", cell(explain_candidates(each.name, each.candidates)), indent=2)
 
 
 def _label(trait: str) -> str:
@@ -126,11 +188,11 @@ def _show_adapters(adapters: list[AdapterEntry]) -> None:
         for each in adapters
     ]
     terminal.table(("adapter", "usable here", "class", ""), rows)
-    _show_problems(adapters)
-
-
-def _show_problems(entries: list[EngineEntry] | list[AdapterEntry]) -> None:
-    for each in entries:
+    for each in adapters:
         if each.problem is not None:
-            terminal.say("")
-            terminal.say(Text.assemble((f"{each.name}: ", "bold"), cell(each.problem)), indent=2)
+            _note(each.name, each.problem)
+
+
+def _note(name: str, text: str) -> None:
+    terminal.say("")
+    terminal.say(Text.assemble((f"{name}: ", "bold"), cell(text)), indent=2)
