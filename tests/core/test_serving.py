@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import subprocess
 import sys
 import threading
@@ -224,7 +223,6 @@ print(pool.read(lambda guest: guest.call("get"), timeout=60), pool.stats().inter
 
 @pytest.mark.skipif(sys.platform == "win32", reason="a lock isn't interrupted by Ctrl-C there")
 def test_ctrl_c_stops_the_read_that_it_waited_for() -> None:
-    signal.signal(signal.SIGINT, signal.default_int_handler)
     done = subprocess.run(
         [sys.executable, "-c", f"WAT = {WAT!r}{INTERRUPTED}"], capture_output=True, text=True, timeout=120
     )
