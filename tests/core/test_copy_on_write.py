@@ -100,6 +100,68 @@ def test_an_anonymous_page_that_was_only_read_counts_as_untouched() -> None:
     page_map.close()
 
 
+@given(
+    kinds=st.lists(st.sampled_from(["file", "private", "swapped", "gone"]), min_size=1, max_size=40),
+    limit=st.integers(1, 7),
+)
+def test_pages_that_were_swapped_out_are_private_still(kinds: list[str], limit: int) -> None:
+    """What the kernel says of such pages, played: a real one needs swap space, see the next test."""
+    base = 1 << 40
+    bits = {"file": 1 << 63 | 1 << 61, "private": 1 << 63, "swapped": 1 << 62, "gone": 0}
+    expected = {base + PAGE * at for at, kind in enumerate(kinds) if kind in ("private", "swapped")}
+
+    def pread(file: int, size: int, offset: int) -> bytes:
+        first = offset // 8 - base // PAGE
+        return b"".join(bits[kind].to_bytes(8, "little") for kind in kinds[first : first + size // 8])
+
+    def ioctl(file: int, request: int, where: int) -> int:
+        """Do as PAGEMAP_SCAN does, in regions of one kind, and stop when `limit` of them are found."""
+        asked = linux._ScanArguments.from_address(where)
+        regions = (ctypes.c_uint64 * (3 * limit)).from_address(asked.vec)
+        count, at = 0, asked.start
+        while at < asked.end and count < limit:
+            kind, begin = kinds[(at - base) // PAGE], at
+            while at < asked.end and kinds[(at - base) // PAGE] == kind:
+                at += PAGE
+            if kind in ("private", "swapped"):
+                category = {"private": 1 << 3, "swapped": 1 << 4}[kind]
+                regions[3 * count : 3 * count + 3] = [begin, at, category]
+                count += 1
+        asked.walk_end = at
+        return count
+
+    with pytest.MonkeyPatch.context() as patch:
+        maps = [linux.PageMap(scan=False), linux.PageMap()]
+        patch.setattr(linux.os, "pread", pread)
+        patch.setattr(linux, "_ioctl", ioctl)
+        maps[1].scans = True
+        for page_map in maps:
+            ranges = page_map.private(base, base + PAGE * len(kinds))
+            assert {at for start, end in ranges for at in range(start, end, PAGE)} == expected
+            page_map.close()
+
+
+def test_a_page_that_really_was_swapped_out_is_carried() -> None:
+    with open("/proc/swaps") as swaps:
+        if len(swaps.readlines()) < 2:
+            pytest.skip("there's no swap space here, so no page can be swapped out")
+    madvise = ctypes.CDLL(None, use_errno=True).madvise
+    madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+    with open_pool(64, replicas=2) as pool:
+        pool.write(lambda guest: guest.call("touch", 50, 2 * PAGE, 1))
+        with pool.writing() as guest:
+            guest.call("touch", 50, 2 * PAGE, 5)
+            base = guest._instance.memory_address(0)  # type: ignore[union-attr]
+            assert madvise(base, 64 * 65536, 21) == 0, "MADV_PAGEOUT"
+        assert pool.read(lambda guest: {guest.call("peek", 2 * PAGE * at) for at in range(50)}) == {5}
+        with pool.reading() as guest:
+            guest.call("touch", 50, 2 * PAGE, 9)
+            base = guest._instance.memory_address(0)  # type: ignore[union-attr]
+            assert madvise(base, 64 * 65536, 21) == 0
+        for _ in range(2):
+            assert pool.read(lambda guest: {guest.call("peek", 2 * PAGE * at) for at in range(50)}) == {5}
+
+
 # -- commits and versions --------------------------------------------------------------------------------------------------
 
 
