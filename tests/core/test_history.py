@@ -116,7 +116,9 @@ def record(*, seconds: float, memory: Any, threads: int = 8, reset: Any = "each_
                         pool.read(lambda guest: [guest.call("smear", cell) for cell in range(CELLS)])
                     else:
                         pause = 0.001 if rng.random() < 0.5 else 0.0
-                        version = pool.read(lambda guest, pause=pause: one_version(guest, pause=pause))
+                        version = pool.read(
+                            lambda guest, pause=pause: one_version(guest, pause=pause), any_thread=rng.random() < 0.5
+                        )
                         events.append(Event("read", began, time.monotonic(), version))
                 except BaseException as error:
                     wrong.append(error)
