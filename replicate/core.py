@@ -125,14 +125,23 @@ class PoolCore:
         self._retire_guest(leader)
         self.leader: Instance | None = leader
         self.state = PoolState(config.replicas, keep=config.keep)
-        self._make_replicas(config.keep)
+        try:
+            self._make_replicas(config.keep)
+        except BaseException:
+            self.close()
+            self.image.close()
+            raise
 
     def _make_replicas(self, count: int) -> None:
         slots = [slot for slot in (self.state.read_now() for _ in range(count)) if slot is not None]
-        for slot in slots:
-            self.start_read(slot)
-        for slot in slots:
-            self.end_read(slot, failed=False, counted=False)
+        started = []
+        try:
+            for slot in slots:
+                self.start_read(slot)
+                started.append(slot)
+        finally:
+            for slot in started:
+                self.end_read(slot, failed=False, counted=False)
 
     def branch(self, name: str | None) -> PoolCore:
         """Open a pool whose version 0 is this one's committed state; the caller shares the image."""
@@ -143,12 +152,16 @@ class PoolCore:
 
     def check_usable(self) -> None:
         """Raise `PoolForkedError` in a forked child, and `PoolClosedError` after `close`."""
+        self.check_process()
+        if self.state.closed:
+            raise PoolClosedError(f"pool {self.name!r} is closed; open a new one")
+
+    def check_process(self) -> None:
+        """Raise `PoolForkedError` in a forked child."""
         if _forks != self._forks:
             raise PoolForkedError(
                 f"pool {self.name!r} was opened before os.fork() and is dead in the child: open a pool after forking"
             )
-        if self.state.closed:
-            raise PoolClosedError(f"pool {self.name!r} is closed; open a new one")
 
     def enter(self) -> Hashable:
         """Note that this thread or task opens a transaction; raise `NestedTransactionError` if it has one open."""
@@ -356,7 +369,9 @@ class PoolCore:
                 # Reads may end meanwhile, but their instances are kept until the commit has seen to them.
                 with self.keeping:
                     with self.lock:
-                        running = [self.instances[slot.number] for slot in state.running]
+                        # One that was lost in its read is gone already, before the state is told.
+                        found = (self.instances.get(slot.number) for slot in state.running)
+                        running = [instance for instance in found if instance is not None]
                     cost = self.image.commit(self.leader, small, running)
                 committed = True
             finally:
@@ -463,7 +478,8 @@ class PoolCore:
         self.event(self.state.resize, replicas)
 
     def stats(self) -> PoolStats:
-        """Give the statistics."""
+        """Give the statistics; raise `PoolForkedError` in a forked child."""
+        self.check_process()
         with self.lock:
             state = self.state
             phases = [slot.phase.value for slot in state.slots.values()]
@@ -495,7 +511,12 @@ class PoolCore:
         return attrs.evolve(figures, private_bytes=private)
 
     def close(self) -> None:
-        """Refuse new transactions and free everything that none is using; the rest goes as they end."""
+        """Refuse new transactions and free everything that none is using; the rest goes as they end.
+
+        In a forked child there's nothing to do: the locks may be held by threads that aren't there.
+        """
+        if _forks != self._forks:
+            return
         with self.lock:
             if self.state.closed:
                 return

@@ -56,12 +56,21 @@ class WasmtimeInstance(Instance):
     def replace(self) -> None:
         if "cell" in self.__dict__:
             self.cell.close()
-        self.cell = cell = Cell(self.module.engine, self)
-        self.gate = cell.gate
+        self.cell = Cell(self.module.engine, self)
+        self.gate = self.cell.gate
         self._externs: dict[str, Any] = {}
         self._views: dict[int, tuple[int, memoryview]] = {}
         self._names_by_identity: dict[int, int] | None = None
         self._numbers: dict[int, tuple[int, int, int]] = {}
+        try:
+            self._fill(self.cell)
+        except BaseException:
+            # What was there is gone, and what isn't whole is no instance: the object is closed.
+            self.cell.close()
+            raise
+
+    def _fill(self, cell: Cell) -> None:
+        """Make the imports and the instance in a new store."""
         value = _capi.Value()
         self._room_at = _at(value)
         self._room = memoryview(value).cast("B")

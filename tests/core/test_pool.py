@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 import time
 from typing import Any
@@ -13,6 +14,7 @@ from subjects import CELLS, HostFailure
 
 import replicate
 from replicate import Adapter, HostFunction, NotReplicableError, Pool, Snapshot, Trap
+from replicate.configuration import Configuration
 from replicate.errors import (
     ArityError,
     ConcurrentUseError,
@@ -526,3 +528,67 @@ def test_a_forked_child_finds_the_pool_dead() -> None:
             os._exit(1)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 17
         assert pool.read(lambda guest: guest.call("n")) == 1
+
+
+def test_a_commit_minds_no_replica_that_was_lost_in_its_read() -> None:
+    """Between losing the instance and telling the state so, another thread's commit finds a running read without one."""
+    with Pool.open(COUNTER, replicas=2) as pool:
+        core = pool._core
+        right, committed = core._discard, []
+
+        def discard(number: int) -> None:
+            right(number)
+            writer = threading.Thread(target=lambda: committed.append(pool.write(lambda guest: 1)))
+            writer.start()
+            writer.join(60)
+
+        core._discard = discard  # type: ignore[method-assign]
+        with pool.reading() as guest:
+            instance = guest._instance
+            assert instance is not None
+            assert instance.gate.enter(False)
+        instance.gate.leave()
+        assert committed == [1]
+        assert pool.version == 1
+
+
+def test_a_pool_that_cant_be_opened_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[Any] = []
+    right = Configuration.create
+
+    def create(self: Configuration) -> Any:
+        if len(made) == 4:
+            raise MemoryError("no more")
+        made.append(right(self))
+        return made[-1]
+
+    monkeypatch.setattr(Configuration, "create", create)
+    with pytest.raises(MemoryError, match="no more"):
+        Pool.open(COUNTER, replicas=8)
+    assert len(made) == 4
+    for instance in made:
+        with pytest.raises(DeadHandleError):
+            instance.snapshot()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there's no fork here")
+def test_a_pool_in_a_forked_child_never_hangs_whoever_held_its_locks() -> None:
+    with Pool.open(COUNTER, replicas=1) as pool:
+        with pool._core.lock:
+            child = os.fork()
+            if child == 0:
+                signal.alarm(20)
+                try:
+                    for ask in (pool.stats, pool.snapshot, lambda: pool.read(lambda guest: 1), lambda: pool.resize(2)):
+                        try:
+                            ask()
+                            os._exit(1)
+                        except PoolForkedError:
+                            pass
+                    pool.close()
+                    repr(pool)
+                    os._exit(0)
+                finally:
+                    os._exit(2)
+        assert os.waitpid(child, 0)[1] == 0
+        assert pool.read(lambda guest: 3) == 3

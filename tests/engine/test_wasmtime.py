@@ -11,7 +11,7 @@ import pytest
 import wasmtime
 
 from replicate import load_engine, preparing
-from replicate.errors import InvalidModuleError, UnsupportedError
+from replicate.errors import DeadHandleError, InstantiationError, InvalidModuleError, UnsupportedError
 from replicate.imports import Companion
 from replicate.testing import EngineTests
 from replicate_wasmtime import WasmtimeEngine, faults
@@ -193,3 +193,22 @@ def test_closing_a_module_frees_its_companions_though_instances_keep_them() -> N
     for native in (code.native, code.relay, module.native):
         with pytest.raises(ValueError, match="closed"):
             native.ptr()
+
+
+def test_an_instance_that_cant_be_replaced_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = load_engine("wasmtime").compile(
+        '(module (memory 1) (func (export "grow") (drop (memory.grow (i32.const 1)))))'
+    )
+    instance = module.instantiate()
+    before = instance.snapshot()
+    instance.call("grow")
+
+    def fill(self: object, cell: object) -> None:
+        raise InstantiationError("no room")
+
+    monkeypatch.setattr("replicate_wasmtime.instance.WasmtimeInstance._fill", fill)
+    with pytest.raises(InstantiationError, match="no room"):
+        instance.restore(before)
+    for use in (lambda: instance.call("grow"), instance.snapshot, lambda: instance.memory_view(0)):
+        with pytest.raises(DeadHandleError):
+            use()
