@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Any, Literal, TypeVar
 
 from replicate.adapter import Adapter, ResetRule
+from replicate.configuration import Workers
 from replicate.core import PoolCore, Waiter, open_core
 from replicate.errors import PoolClosedError, PoolTimeoutError
 from replicate.handles import Guest
@@ -120,6 +121,7 @@ class AsyncPool:
         max_memory: int | None = None,
         max_table: int | None = None,
         name: str | None = None,
+        workers: Workers | None = None,
     ) -> _Opening:
         """Open a pool: ``async with AsyncPool.open(...) as pool`` or ``pool = await AsyncPool.open(...)``.
 
@@ -143,6 +145,7 @@ class AsyncPool:
                 max_memory=max_memory,
                 max_table=max_table,
                 name=name,
+                workers=workers,
             )
         )
 

@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Any, Literal, TypeVar
 
 from replicate.adapter import Adapter, ResetRule
+from replicate.configuration import Workers
 from replicate.core import PoolCore, ThreadWaiter, open_core
 from replicate.errors import PoolClosedError, PoolTimeoutError
 from replicate.handles import Guest
@@ -70,6 +71,7 @@ class Pool:
         max_memory: int | None = None,
         max_table: int | None = None,
         name: str | None = None,
+        workers: Workers | None = None,
     ) -> Pool:
         """Compile a module, start it once on the leader, and keep `replicas` read replicas of it.
 
@@ -97,6 +99,12 @@ class Pool:
         runs a little faster. `max_memory` (bytes, each memory) and `max_table` (elements, each table) bound what an instance
         may grow to; growing further fails inside the guest.
 
+        `workers` says where the guests run: in ``"threads"``, those that call the pool, or in ``"processes"``, one for each
+        replica and the leader, under another interpreter where the engine needs one (Linux only). None takes threads, but
+        processes for an engine, given by name, whose guests don't run side by side in threads. In processes, `fn` and host
+        functions run in this process unless they're told otherwise (`in_worker`), and each call of the guest, each look at
+        its memory, is a question to its process.
+
         Raises `ModuleError` in its kinds, `NotReplicableError` listing what can't be carried to a replica, `EngineError`, and
         whatever the start functions and `init` raise.
         """
@@ -117,6 +125,7 @@ class Pool:
                 max_memory=max_memory,
                 max_table=max_table,
                 name=name,
+                workers=workers,
             )
         )
 
