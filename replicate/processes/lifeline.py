@@ -36,9 +36,10 @@ class Lifeline:
     def cut(self) -> None:
         """Have the worker end at once."""
         self.started()
-        if self._near in _open:
-            _open.discard(self._near)
-            os.close(self._near)
+        near, self._near = self._near, -1
+        if near in _open:
+            _open.discard(near)
+            os.close(near)
 
 
 def _after_fork() -> None:

@@ -59,7 +59,7 @@ class RemoteEngine(Engine):
         "_lock",
         "_point",
         "_roots",
-        "_spare",
+        "_spares",
         "_version",
         "_wanted",
         "interruptible",
@@ -77,7 +77,8 @@ class RemoteEngine(Engine):
         """Whether workers stop their guests themselves; else they're killed."""
         self._version = ""
         self._lock = threading.Lock()
-        self._spare: WorkerProcess | None = None
+        self._spares: list[WorkerProcess] = []
+        weakref.finalize(self, _end_all, self._spares)
         self._instances: weakref.WeakSet[RemoteInstance] = weakref.WeakSet()
 
     @property
@@ -115,9 +116,10 @@ class RemoteEngine(Engine):
 
     def take_spare(self) -> WorkerProcess | None:
         """Give the worker that was asked about modules, if there is one; it has its engine."""
-        with self._lock:
-            spare, self._spare = self._spare, None
-        return spare
+        try:
+            return self._spares.pop()
+        except IndexError:
+            return None
 
     def _ask(self, operation: str, *arguments: Any) -> Any:
         """Ask a worker that has no instance yet."""
@@ -138,18 +140,10 @@ class RemoteEngine(Engine):
             spare.end()
             raise
         except BaseException:
-            self._keep(spare)
+            self._spares.append(spare)
             raise
-        self._keep(spare)
+        self._spares.append(spare)
         return result
-
-    def _keep(self, spare: WorkerProcess) -> None:
-        with self._lock:
-            if self._spare is None:
-                self._spare = spare
-                weakref.finalize(self, spare.end)
-                return
-        spare.end()
 
     def can_load(self, data: bytes) -> bool:
         """Tell whether a worker can read what was pickled."""
@@ -160,6 +154,11 @@ class RemoteEngine(Engine):
         """Have an instance looked at when the engine ticks."""
         with self._lock:
             self._instances.add(instance)
+
+
+def _end_all(spares: list[WorkerProcess]) -> None:
+    while spares:
+        spares.pop().end()
 
 
 def _answer(process: WorkerProcess) -> Any:

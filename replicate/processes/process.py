@@ -67,6 +67,7 @@ class WorkerProcess:
         flags = ["-B"] if sys.dont_write_bytecode else []
         command = [str(interpreter), *flags, _BOOT, ways, *map(str, files)]
         self.owner = os.getpid()
+        self._ended = False
         self.channel = Channel(ours)
         self._control = control
         self._lifeline = lifeline
@@ -121,6 +122,9 @@ class WorkerProcess:
 
     def end(self) -> None:
         """Let the process go: it ends as soon as it sees that nobody asks any more. Ending twice is fine."""
+        if self._ended:
+            return
+        self._ended = True
         self.channel.close()
         self._control.close()
         if self.owner == os.getpid():
