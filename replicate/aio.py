@@ -69,6 +69,11 @@ class AsyncGuest:
         """Call the exported function `name` in a worker thread; see `Guest.call`."""
         return await self._run(self._guest.call, name, *args)
 
+    async def run(self, fn: Callable[[Guest], T]) -> T:
+        """Call ``fn(guest)`` in the process where the guest is; see `Guest.run`."""
+        result: T = await self._run(self._guest.run, fn)
+        return result
+
     async def call_bits(self, name: str, *bits: Any) -> Any:
         """Call `name` with numbers given, and returned, as unsigned bit patterns."""
         return await self._run(self._guest.call_bits, name, *bits)
@@ -151,9 +156,11 @@ class AsyncPool:
 
     # -- transactions --------------------------------------------------------------------------------------------------
 
-    async def read(self, fn: Callable[[Guest], T], *, timeout: float | None = None) -> T:
+    async def read(self, fn: Callable[[Guest], T], *, timeout: float | None = None, in_worker: bool = False) -> T:
         """Call ``fn(guest)`` on a replica in a worker thread; see `Pool.read`."""
         core = self._core
+        if in_worker:
+            fn = partial(Guest.run, fn=fn)
         limit = Limit(core.engine, timeout)
         owner = core.enter()
         try:
@@ -176,9 +183,11 @@ class AsyncPool:
             core.leave(owner)
             core.end_read(slot, failed=failed)
 
-    async def write(self, fn: Callable[[Guest], T], *, timeout: float | None = None) -> T:
+    async def write(self, fn: Callable[[Guest], T], *, timeout: float | None = None, in_worker: bool = False) -> T:
         """Call ``fn(guest)`` on the leader in a worker thread and commit; see `Pool.write`."""
         core = self._core
+        if in_worker:
+            fn = partial(Guest.run, fn=fn)
         limit = Limit(core.engine, timeout)
         owner = core.enter()
         try:

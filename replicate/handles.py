@@ -71,6 +71,16 @@ class Guest:
         """Call `name` with numbers given, and returned, as unsigned bit patterns; references are as in `call`."""
         return self._live().call_bits(name, *bits)
 
+    def run(self, fn: Callable[[Guest], _T]) -> _T:
+        """Call ``fn(guest)`` in the process where the guest is, and give what it returns.
+
+        Where that's this process it's a call like any. In a worker process it's one question and one answer, however often
+        `fn` uses the guest; `fn`, what it returns and what it raises have to be things that can be pickled, and `fn` itself a
+        function, or an object, of a module that can be imported there. Raises `ArgumentTypeError` for one that can't.
+        """
+        result: _T = self._live().run(fn)
+        return result
+
     @property
     def exports(self) -> Exports:
         """Map each of the module's export names to a callable or a handle."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Hashable, Mapping
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, TypeVar
@@ -131,7 +132,14 @@ class Pool:
 
     # -- transactions --------------------------------------------------------------------------------------------------
 
-    def read(self, fn: Callable[[Guest], T], *, timeout: float | None = None, any_thread: bool = False) -> T:
+    def read(
+        self,
+        fn: Callable[[Guest], T],
+        *,
+        timeout: float | None = None,
+        any_thread: bool = False,
+        in_worker: bool = False,
+    ) -> T:
         """Call ``fn(guest)`` on a replica at the newest version, and give what it returns.
 
         `timeout` bounds waiting for a replica and running the guest, in seconds from now on; None is no bound. Raises
@@ -142,8 +150,13 @@ class Pool:
         With `any_thread`, a read that finds no idle replica is run by a thread of the pool, while this one waits: with many
         more threads than replicas that's faster. It's for an `fn` that doesn't care which thread it's on: that uses no
         thread-local data, and takes no lock that its caller may hold.
+
+        With `in_worker`, `fn` runs in the process where the guest is, as in `Guest.run`: one question instead of one for each
+        use of the guest, where the pool has worker processes, and all the same where it hasn't.
         """
         core = self._core
+        if in_worker:
+            fn = partial(Guest.run, fn=fn)
         limit = core.limit(timeout)
         if not any_thread:
             with _Reading(self, limit) as guest:
@@ -162,8 +175,10 @@ class Pool:
         with _Reading(self, limit, since=since) as guest:
             return fn(guest)
 
-    def write(self, fn: Callable[[Guest], T], *, timeout: float | None = None) -> T:
+    def write(self, fn: Callable[[Guest], T], *, timeout: float | None = None, in_worker: bool = False) -> T:
         """Call ``fn(guest)`` on the leader, commit, and give what it returned; roll back whatever it raises.
+
+        With `in_worker`, `fn` runs in the process where the guest is; see `read`.
 
         `timeout` bounds waiting for the leader and running, in seconds from now on; a write that isn't done by then is rolled
         back. Writers are served first come, first served. Raises `PoolTimeoutError`, `GuestTimeoutError`, `PoolClosedError`,
@@ -171,7 +186,7 @@ class Pool:
         back), and whatever `fn` raises.
         """
         with _Writing(self, timeout) as guest:
-            return fn(guest)
+            return guest.run(fn) if in_worker else fn(guest)
 
     def reading(self, *, timeout: float | None = None) -> _Reading:
         """Open a read as a context manager that gives the guest handle; see `read`."""
