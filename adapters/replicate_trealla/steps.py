@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from replicate_trealla.mailbox import KEY
 from replicate_trealla.session import Message, session_of
 
 if TYPE_CHECKING:
     from replicate.handles import Guest
+    from replicate_trealla.session import Session
 
 __all__ = ["Collect", "Load", "NextMessage", "StartStream", "StopStream"]
 
@@ -63,6 +65,8 @@ class StopStream:
     stream: int
 
     def __call__(self, guest: Guest) -> None:
-        stream = session_of(guest).streams.pop(self.stream, None)
+        # Not by `session_of`, which refuses an interpreter that has ended.
+        session: Session | None = guest.local.get(KEY)
+        stream = session.streams.pop(self.stream, None) if session is not None else None
         if stream is not None:
             stream.close()
