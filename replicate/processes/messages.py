@@ -9,7 +9,7 @@ follow. The worker answers with one of the kinds below.
 from __future__ import annotations
 
 import enum
-from typing import Any
+from typing import Any, NamedTuple
 
 import attrs
 
@@ -29,9 +29,8 @@ class Kind(enum.IntEnum):
     """``(HOST_CALL, position of the import, arguments)``; answered with ``(True, result)`` or ``(False, exception)``."""
 
 
-@attrs.frozen
-class Sync:
-    """Make an instance equal to a committed state, or note that it is."""
+class Sync(NamedTuple):
+    """Make an instance equal to a committed state, or note that it is. (A tuple, since most requests carry one.)"""
 
     epoch: int
     attach: tuple[int, frozenset[int], bool] | None
