@@ -56,7 +56,8 @@ class AsyncGuest:
     """Be the handle on one instance for the length of one transaction of an `AsyncPool`.
 
     `call` is awaited: the guest runs in a worker thread. What only looks (memory, globals, state) is immediate and is
-    that of `Guest`. Hazard: one call at a time; a second one meanwhile raises `ConcurrentUseError`.
+    that of `Guest`. Hazards: one call at a time, a second one meanwhile raises `ConcurrentUseError`; where guests are in worker
+    processes, each look is a question to one, which the event loop waits for, some 50 us.
     """
 
     __slots__ = ("_guest", "_run")

@@ -417,6 +417,34 @@ def test_a_forked_child_leaves_the_workers_alone() -> None:
         assert pool.write(lambda guest: guest.call("bump")) == 2
 
 
+INTERRUPTED = """
+import sys
+sys.path.append({folder!r})
+from test_workers import open_counter
+pool = open_counter({engine!r}, replicas=1)
+for transaction in (pool.read, pool.write):
+    try:
+        transaction(lambda guest: (guest.call("bump"), print("inside", flush=True), guest.call("forever")))
+    except KeyboardInterrupt:
+        print("interrupted", flush=True)
+print(pool.read(lambda guest: guest.call("n")), pool.version)
+pool.close()
+"""
+
+
+def test_ctrl_c_ends_an_endless_guest(engine_name: str) -> None:
+    script = INTERRUPTED.format(folder=str(Path(__file__).parent), engine=engine_name)
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        for _ in range(2):
+            assert process.stdout.readline() == "inside\n"
+            time.sleep(0.2)
+            process.send_signal(signal.SIGINT)
+            assert process.stdout.readline() == "interrupted\n"
+        assert process.stdout.read() == "0 0\n"
+    assert process.returncode == 0
+
+
 def test_random_kills_under_load_lose_nothing_that_was_committed(engine_name: str) -> None:
     """Values of a row are kept equal; a commit that was lost, or half of one, would show."""
     row = 12
