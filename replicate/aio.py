@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Any, Literal, TypeVar
 
 from replicate.adapter import Adapter, ResetRule
+from replicate.configuration import Workers
 from replicate.core import PoolCore, Waiter, open_core
 from replicate.errors import PoolClosedError, PoolTimeoutError
 from replicate.handles import Guest
@@ -55,7 +56,8 @@ class AsyncGuest:
     """Be the handle on one instance for the length of one transaction of an `AsyncPool`.
 
     `call` is awaited: the guest runs in a worker thread. What only looks (memory, globals, state) is immediate and is
-    that of `Guest`. Hazard: one call at a time; a second one meanwhile raises `ConcurrentUseError`.
+    that of `Guest`. Hazards: one call at a time, a second one meanwhile raises `ConcurrentUseError`; where guests are in worker
+    processes, each look is a question to one, which the event loop waits for, some 50 us.
     """
 
     __slots__ = ("_guest", "_run")
@@ -67,6 +69,11 @@ class AsyncGuest:
     async def call(self, name: str, *args: Any) -> Any:
         """Call the exported function `name` in a worker thread; see `Guest.call`."""
         return await self._run(self._guest.call, name, *args)
+
+    async def run(self, fn: Callable[[Guest], T]) -> T:
+        """Call ``fn(guest)`` in the process where the guest is; see `Guest.run`."""
+        result: T = await self._run(self._guest.run, fn)
+        return result
 
     async def call_bits(self, name: str, *bits: Any) -> Any:
         """Call `name` with numbers given, and returned, as unsigned bit patterns."""
@@ -120,6 +127,7 @@ class AsyncPool:
         max_memory: int | None = None,
         max_table: int | None = None,
         name: str | None = None,
+        workers: Workers | None = None,
     ) -> _Opening:
         """Open a pool: ``async with AsyncPool.open(...) as pool`` or ``pool = await AsyncPool.open(...)``.
 
@@ -143,14 +151,17 @@ class AsyncPool:
                 max_memory=max_memory,
                 max_table=max_table,
                 name=name,
+                workers=workers,
             )
         )
 
     # -- transactions --------------------------------------------------------------------------------------------------
 
-    async def read(self, fn: Callable[[Guest], T], *, timeout: float | None = None) -> T:
+    async def read(self, fn: Callable[[Guest], T], *, timeout: float | None = None, in_worker: bool = False) -> T:
         """Call ``fn(guest)`` on a replica in a worker thread; see `Pool.read`."""
         core = self._core
+        if in_worker:
+            fn = partial(Guest.run, fn=fn)
         limit = Limit(core.engine, timeout)
         owner = core.enter()
         try:
@@ -173,9 +184,11 @@ class AsyncPool:
             core.leave(owner)
             core.end_read(slot, failed=failed)
 
-    async def write(self, fn: Callable[[Guest], T], *, timeout: float | None = None) -> T:
+    async def write(self, fn: Callable[[Guest], T], *, timeout: float | None = None, in_worker: bool = False) -> T:
         """Call ``fn(guest)`` on the leader in a worker thread and commit; see `Pool.write`."""
         core = self._core
+        if in_worker:
+            fn = partial(Guest.run, fn=fn)
         limit = Limit(core.engine, timeout)
         owner = core.enter()
         try:

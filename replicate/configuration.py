@@ -4,26 +4,33 @@ from __future__ import annotations
 
 import itertools
 import os
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
 import attrs
 
 from replicate.adapter import Adapter, ResetRule
-from replicate.errors import Finding, PoolError
+from replicate.errors import PoolError
 from replicate.handles import Guest
+from replicate.image import CommittedState, StateImage
 from replicate.imports import Imports
 from replicate.interfaces import Engine, Instance, Module
 from replicate.limits import NO_LIMITS, ResourceLimits
-from replicate.linking import Linkage, LinkedFunction
-from replicate.memory_modes import MemoryMode
-from replicate.registry import load_engine
+from replicate.linking import Linkage
+from replicate.memory_modes import MemoryMode, memory_maker
+from replicate.registry import engine_point, load_engine
 from replicate.wasi import Wasi
 
-__all__ = ["Configuration", "Source", "check_replicas", "configure", "start_leader", "usable_cores"]
+if TYPE_CHECKING:
+    from replicate.processes.module import RemoteModule
+
+__all__ = ["Configuration", "Source", "Workers", "check_replicas", "configure", "start_leader", "usable_cores"]
 
 Source = bytes | str | Path | Adapter
+Workers: TypeAlias = Literal["threads", "processes"]
+"""Where a pool's instances run: in this process, on the threads that use them, or in a process each."""
 _pool_numbers = itertools.count(1)
 
 
@@ -47,20 +54,34 @@ class Configuration:
     """The memories that each instance has for itself."""
     follows: bool
     """Whether the adapter wants to know about replicas that were made equal to the committed state."""
-
-    @property
-    def checks(self) -> tuple[Callable[[Mapping[str, Any]], tuple[Finding, ...]], ...]:
-        """Give what the host functions ask to be checked before a commit, by an attribute ``check_replicable``.
-
-        That's how WASI refuses descriptors that no replica could open, however its functions came in.
-        """
-        functions = (linked.fn for linked in self.linkage.imports if isinstance(linked, LinkedFunction))
-        found = (getattr(function, "check_replicable", None) for function in functions)
-        return tuple({check for check in found if check is not None})
+    processes: bool
+    """Each instance has a process of its own."""
 
     def create(self) -> Instance:
         """Make an instance, not started."""
         return self.module.create(self.linkage, limits=self.limits)
+
+    def make_image(self, leader: Instance) -> CommittedState:
+        """Make what keeps the committed state; `leader` hasn't been started."""
+        if self.processes:
+            from replicate.processes.image import RemoteImage
+
+            return RemoteImage(leader, private=self.private_memories, overlay=self.memory != "copy")
+        return StateImage(leader, memory_maker(self.memory, self.engine), private=self.private_memories)
+
+
+def wants_processes(engine: str | Engine, workers: Workers | None) -> bool:
+    """Tell whether each instance is to have a process of its own; raise `PoolError` for what isn't a kind of worker."""
+    if workers not in (None, "threads", "processes"):
+        raise PoolError(
+            f"workers is {workers!r}; use 'threads', 'processes', or None for what's better with the engine"
+        )
+    if workers is not None:
+        return workers == "processes"
+    if not isinstance(engine, str):
+        return False
+    traits = engine_point(engine).load().traits
+    return bool(traits.thread_bound or not traits.releases_gil)
 
 
 def usable_cores() -> int:
@@ -93,6 +114,7 @@ def configure(
     max_memory: int | None,
     max_table: int | None,
     name: str | None,
+    workers: Workers | None,
 ) -> Configuration:
     """Compile the module and check everything; raises what `Pool.open` says."""
     count = usable_cores() if replicas is None else check_replicas(replicas)
@@ -103,20 +125,23 @@ def configure(
     rule = reset or (adapter.reset if adapter is not None else "each_read")
     if rule not in ("each_read", "on_commit"):
         raise PoolError(f"reset is {rule!r}; use 'each_read' (strict) or 'on_commit' (cheaper)")
-    runtime = load_engine(engine) if isinstance(engine, str) else engine
-    if not interruptible:
-        runtime = runtime.uninterruptible()
+    processes = wants_processes(engine, workers)
+    runtime = _runtime(engine, adapter, processes=processes, interruptible=interruptible)
     limits = ResourceLimits(memory_bytes=max_memory, table_elements=max_table)
     if limits != NO_LIMITS and not runtime.traits.resource_limits:
         raise PoolError(f"engine {runtime.name!r} can't limit memory or tables: leave max_memory and max_table out")
     module = runtime.compile(source.source() if isinstance(source, Adapter) else source)
     module.check_replicable()
     world = wasi if wasi is not None or adapter is None else adapter.wasi
+    linkage = module.link(_merged(world, adapter, imports))
+    if processes:
+        remote = cast("RemoteModule", module)
+        linkage = remote.ship(linkage, limits, wasi=world, adapter=adapter, given=imports)
     return Configuration(
         name=name or (adapter.name if adapter else None) or _name_of(source) or f"pool-{next(_pool_numbers)}",
         engine=runtime,
         module=module,
-        linkage=module.link(_merged(world, adapter, imports)),
+        linkage=linkage,
         adapter=adapter,
         wasi=world,
         reset=rule,
@@ -126,7 +151,22 @@ def configure(
         keep=keep,
         private_memories=_private_memories(module, share or {}),
         follows=adapter is not None and (type(adapter).moved is not Adapter.moved or adapter.reseeds),
+        processes=processes,
     )
+
+
+def _runtime(engine: str | Engine, adapter: Adapter | None, *, processes: bool, interruptible: bool) -> Engine:
+    if processes:
+        if sys.platform != "linux":
+            raise PoolError("worker processes are for Linux so far; elsewhere use workers='threads'")
+        # It needs what other systems don't have.
+        from replicate.processes.module import remote_engine
+
+        name = engine if isinstance(engine, str) else engine.name
+        packages = () if adapter is None else (type(adapter).__module__,)
+        return remote_engine(name, packages=packages, interruptible=interruptible)
+    runtime = load_engine(engine) if isinstance(engine, str) else engine
+    return runtime if interruptible else runtime.uninterruptible()
 
 
 def _merged(wasi: Wasi | None, adapter: Adapter | None, imports: Imports | None) -> Imports:
@@ -174,7 +214,7 @@ def start_leader(
             if wanted and config.module.find_export("func", entry) is not None:
                 leader.call(entry)
         if config.adapter is not None:
-            config.adapter.start(leader.guest)
+            leader.run_adapter(config.adapter, "start")
         if init is not None:
             init(leader.guest)
 

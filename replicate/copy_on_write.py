@@ -35,12 +35,10 @@ from replicate.private_pages import PrivatePages, Ranges
 if TYPE_CHECKING:
     from replicate.interfaces import Instance
 
-__all__ = ["CopyOnWriteSnapshot", "Overlay", "fits"]
+__all__ = ["CopyOnWriteSnapshot", "Overlay", "fits", "nonzero_ranges"]
 
 _BLOCK = 1 << 20
 _ZEROS_SIZE = 1 << 16
-_zeros = ctypes.create_string_buffer(_ZEROS_SIZE)
-_ZEROS_AT = ctypes.addressof(_zeros)
 
 
 @attrs.define(eq=False)
@@ -56,6 +54,22 @@ class Overlay:
 def fits(page_size: int) -> bool:
     """Tell whether memories with Wasm pages of this size end at the end of a host page."""
     return page_size % linux.PAGE_SIZE == 0
+
+
+def nonzero_ranges(base: int, size: int) -> Ranges:
+    """List the pages at an address that aren't all zeros, as offsets, copying none of them."""
+    page, zeros, found = linux.PAGE_SIZE, linux.zeros(), Ranges()
+    for block in range(0, size, _ZEROS_SIZE):
+        length = min(_ZEROS_SIZE, size - block)
+        if not linux.differs(base + block, zeros, length):
+            continue
+        for at in range(block, block + length, page):
+            if linux.differs(base + at, zeros, min(page, block + length - at)):
+                if found and found[-1][1] == at:
+                    found[-1] = (found[-1][0], at + page)
+                else:
+                    found.append((at, at + page))
+    return found
 
 
 def _free(file: int, mapping: list[int]) -> None:
@@ -117,7 +131,7 @@ class CopyOnWriteSnapshot(MemorySnapshot):
             if self._size:
                 return [(0, size)] if size else []
             # The first commit, into a file that reads as zeros.
-            return self._nonzero(self._leader_at, size)
+            return nonzero_ranges(self._leader_at, size)
         if overlay.size != size:
             # Pages that the memory grew by are an anonymous mapping: there, private means touched.
             overlay.private.forget()
@@ -131,22 +145,6 @@ class CopyOnWriteSnapshot(MemorySnapshot):
             return [(start - base, end - base) for start, end in pages.private(base, base + size)]
 
         return overlay.private.find(scan, pages.faults)
-
-    @staticmethod
-    def _nonzero(base: int, size: int) -> Ranges:
-        """List the pages that aren't all zeros, as offsets, copying none of them."""
-        page, found = linux.PAGE_SIZE, Ranges()
-        for block in range(0, size, _ZEROS_SIZE):
-            length = min(_ZEROS_SIZE, size - block)
-            if not linux.differs(base + block, _ZEROS_AT, length):
-                continue
-            for at in range(block, block + length, page):
-                if linux.differs(base + at, _ZEROS_AT, page):
-                    if found and found[-1][1] == at:
-                        found[-1] = (found[-1][0], at + page)
-                    else:
-                        found.append((at, at + page))
-        return found
 
     def reserve(self, leader: Instance) -> None:
         size = self._next_size

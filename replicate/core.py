@@ -24,16 +24,12 @@ from replicate.errors import (
     PoolClosedError,
     PoolForkedError,
     PoolTimeoutError,
-    StateError,
 )
 from replicate.handles import Guest
-from replicate.image import StateImage
 from replicate.interfaces import Instance
 from replicate.limits import Limit, ticker
 from replicate.memory import CopyCost
-from replicate.memory_modes import memory_maker
 from replicate.owners import current_owner
-from replicate.plaindata import copy_plain
 from replicate.pool_state import Call, Dispose, Phase, PoolState, Read, Slot, Ticket
 from replicate.snapshot import Snapshot
 from replicate.stats import PoolStats
@@ -99,7 +95,7 @@ class PoolCore:
         self.config = config
         self.name = config.name
         self.engine = config.engine
-        self.checks = config.checks
+        self.checks = config.linkage.checks
         self._resets = config.reset == "each_read"
         self._forks = _forks
         self.lock = threading.Lock()
@@ -116,7 +112,7 @@ class PoolCore:
         self.largest_commit = CopyCost()
         leader = config.create()
         try:
-            self.image = StateImage(leader, memory_maker(config.memory, self.engine), private=config.private_memories)
+            self.image = config.make_image(leader)
             start(leader)
             self.image.open(leader)
         except BaseException:
@@ -269,6 +265,9 @@ class PoolCore:
 
     def _restore(self, slot: Slot) -> None:
         instance = self.instances.get(slot.number)
+        if instance is not None and instance.is_lost:
+            self._discard(slot.number)
+            instance = None
         if instance is None:
             instance = self.instances[slot.number] = self.config.create()
             self._count(spawns=1)
@@ -278,10 +277,9 @@ class PoolCore:
         self._count(restores=1, refreshes=refreshed, resets=not refreshed, restored_bytes=cost.bytes)
         adapter = self.config.adapter
         if adapter is not None and self.config.follows:
-            guest = self._new_guest(instance)
+            self._new_guest(instance)
             try:
-                adapter.moved(guest, self.state.version)
-                adapter.reseed(guest)
+                instance.follow(adapter, self.state.version)
             finally:
                 self._retire_guest(instance)
 
@@ -290,9 +288,9 @@ class PoolCore:
         instance = self.instances[slot.number]
         interrupted = failed and instance.limit is not None and instance.limit.interrupted
         dirty = not self._retire_guest(instance) or failed or self._resets
-        lost = instance.gate.locked()
+        lost = instance.gate.locked() or instance.is_lost
         if lost:
-            # Another thread is still inside, through a handle that was passed on: nobody else may get this instance.
+            # Its process has ended, or another thread is still inside, through a handle that was passed on.
             self._discard(slot.number)
         with self.lock:
             counts = self.counts
@@ -333,6 +331,8 @@ class PoolCore:
 
     def start_write(self, limit: Limit | None = None) -> Guest:
         """Give a handle on the leader, making a new one where the last roll back couldn't."""
+        if self.leader is not None and self.leader.is_lost:
+            self.close_leader()
         if self.leader is None:
             leader = self.config.create()
             try:
@@ -408,7 +408,7 @@ class PoolCore:
         leader = self.leader
         if leader is not None:
             self._retire_guest(leader)
-            if leader.gate.locked() or self.state.closed:
+            if leader.gate.locked() or leader.is_lost or self.state.closed:
                 self.close_leader()
         self.event(self.state.write_done)
 
@@ -426,13 +426,7 @@ class PoolCore:
         instance.guest._kill()
         instance.limit = None
         instance.generation += 1
-        if instance.state_shared:
-            instance.state_shared = False
-            try:
-                instance.state = copy_plain(instance.state)
-            except StateError:
-                return False
-        return True
+        return instance.settle_state()
 
     # -- the rest ------------------------------------------------------------------------------------------------------
 
@@ -505,7 +499,7 @@ class PoolCore:
                 private_bytes=(),
                 read_wait_seconds=self.seconds["read_wait_seconds"],
                 write_wait_seconds=self.seconds["write_wait_seconds"],
-                **self.counts,
+                **{**self.counts, "restored_bytes": self.counts["restored_bytes"] + self.image.late_bytes},
             )
         private = tuple(self.image.private_bytes(instance) for instance in instances)
         return attrs.evolve(figures, private_bytes=private)

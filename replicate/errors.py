@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterable
+from typing import Any
 
 import attrs
 
@@ -59,11 +60,23 @@ __all__ = [
     "UnknownEngineError",
     "UnsupportedError",
     "WasiError",
+    "WorkerDiedError",
+    "WorkerError",
 ]
 
 
+def _rebuild(kind: type[BaseException], args: tuple[Any, ...], fields: dict[str, Any]) -> BaseException:
+    error = kind.__new__(kind, *args)
+    error.args = args
+    error.__dict__.update(fields)
+    return error
+
+
 class ReplicateError(Exception):
-    """Be the base of every error of this library."""
+    """Be the base of every error of this library. All of them can be pickled, whatever their constructors take."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (type(self), self.args, self.__dict__)
 
 
 class ReplicateWarning(UserWarning):
@@ -87,6 +100,17 @@ class EngineUnavailableError(EngineError, ImportError):
 
 class UnsupportedError(EngineError, NotImplementedError):
     """Report something the module asks for that this engine (see its traits) or this library can't do."""
+
+
+class WorkerError(EngineError):
+    """Report an exception of a worker process that can't be brought here as it is, with its text."""
+
+
+class WorkerDiedError(WorkerError):
+    """Report a worker process that ended by itself, or was killed, during this read or write.
+
+    The pool goes on with another one; a write that gets this hasn't happened.
+    """
 
 
 class AdapterError(ReplicateError):

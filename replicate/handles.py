@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from replicate.imports import Companion
     from replicate.interfaces import Instance
 
-__all__ = ["Global", "Guest", "Memory", "Table"]
+__all__ = ["Global", "Guest", "Memory", "Table", "outside"]
 
 _T = TypeVar("_T")
 _NO_FUNCTIONS: Mapping[str, Callable[..., Any]] = MappingProxyType({})
@@ -70,6 +70,16 @@ class Guest:
     def call_bits(self, name: str, *bits: Any) -> Any:
         """Call `name` with numbers given, and returned, as unsigned bit patterns; references are as in `call`."""
         return self._live().call_bits(name, *bits)
+
+    def run(self, fn: Callable[[Guest], _T]) -> _T:
+        """Call ``fn(guest)`` in the process where the guest is, and give what it returns.
+
+        Where that's this process it's a call like any. In a worker process it's one question and one answer, however often
+        `fn` uses the guest; `fn`, what it returns and what it raises have to be things that can be pickled, and `fn` itself a
+        function, or an object, of a module that can be imported there. Raises `ArgumentTypeError` for one that can't.
+        """
+        result: _T = self._live().run(fn)
+        return result
 
     @property
     def exports(self) -> Exports:
@@ -129,6 +139,12 @@ class Guest:
         return f"<Guest of {self._instance!r}>" if self._instance is not None else "<Guest, dead>"
 
 
+def outside(index: int, offset: int, length: int, size: int) -> MemoryAccessError:
+    """Make the error for bytes that aren't all in a memory."""
+    hint = "; i32 results are signed, mask a pointer with & 0xFFFFFFFF" if offset < 0 else ""
+    return MemoryAccessError(f"{length} byte(s) at offset {offset} are outside memory {index} of {size} bytes{hint}")
+
+
 class Memory:
     """Read and write one linear memory. Offsets and lengths are bytes; nothing is kept between calls.
 
@@ -149,57 +165,45 @@ class Memory:
     @property
     def size(self) -> int:
         """Give the current size in bytes."""
-        return len(self._guest._live().memory_view(self.index))
+        return self._guest._live().memory_size(self.index)
 
     def read(self, offset: int, length: int) -> bytes:
         """Copy `length` bytes out from `offset`; raise `MemoryAccessError` outside the memory."""
-        view = self._guest._live().memory_view(self.index)
-        if offset < 0 or length < 0 or offset + length > len(view):
-            raise self._outside(offset, length, len(view))
-        return bytes(view[offset : offset + length])
+        return self._guest._live().memory_read(self.index, offset, length)
 
     def write(self, offset: int, data: bytes | bytearray | memoryview) -> None:
         """Copy `data` in at `offset`; raise `MemoryAccessError` outside the memory, writing nothing."""
-        view = self._guest._live().memory_view(self.index)
-        length = data.nbytes if isinstance(data, memoryview) else len(data)
-        if offset < 0 or offset + length > len(view):
-            raise self._outside(offset, length, len(view))
-        view[offset : offset + length] = data
+        self._guest._live().memory_write(self.index, offset, data)
 
     def unpack(self, layout: str, offset: int) -> tuple[Any, ...]:
         """Read values in the `struct` format `layout` (use ``"<"``: Wasm is little-endian)."""
-        view = self._guest._live().memory_view(self.index)
-        length = struct.calcsize(layout)
-        if offset < 0 or offset + length > len(view):
-            raise self._outside(offset, length, len(view))
-        return struct.unpack_from(layout, view, offset)
+        return struct.unpack(layout, self._guest._live().memory_read(self.index, offset, struct.calcsize(layout)))
 
     def pack(self, layout: str, offset: int, *values: Any) -> None:
         """Write values in the `struct` format `layout` (use ``"<"``: Wasm is little-endian)."""
-        self.write(offset, struct.pack(layout, *values))
+        self._guest._live().memory_write(self.index, offset, struct.pack(layout, *values))
 
     def read_cstring(self, offset: int, *, limit: int = 1 << 20) -> bytes:
         """Read up to, and without, the next zero byte; raise `MemoryAccessError` if none comes in `limit` bytes."""
-        view = self._guest._live().memory_view(self.index)
-        if offset < 0 or offset >= len(view):
-            raise self._outside(offset, 1, len(view))
-        position, step = offset, 64
-        while position < len(view) and position - offset < limit:
-            at = bytes(view[position : position + step]).find(0)
+        instance = self._guest._live()
+        size = instance.memory_size(self.index)
+        if offset < 0 or offset >= size:
+            raise outside(self.index, offset, 1, size)
+        found = bytearray()
+        step = 64
+        while offset + len(found) < size and len(found) < limit:
+            start = offset + len(found)
+            part = instance.memory_read(self.index, start, min(step, size - start))
+            at = part.find(0)
             if at >= 0:
-                return bytes(view[offset : position + at])
-            position, step = position + step, min(step * 4, 1 << 16)
+                return bytes(found + part[:at])
+            found += part
+            step = min(step * 4, 1 << 16)
         raise MemoryAccessError(f"no zero byte within {limit} bytes of offset {offset}")
 
     def grow(self, pages: int) -> int:
         """Grow by `pages` Wasm pages and return the old size in pages; raise `MemoryAccessError` when refused."""
         return self._guest._live().memory_grow(self.index, pages)
-
-    def _outside(self, offset: int, length: int, size: int) -> MemoryAccessError:
-        hint = "; i32 results are signed, mask a pointer with & 0xFFFFFFFF" if offset < 0 else ""
-        return MemoryAccessError(
-            f"{length} byte(s) at offset {offset} are outside memory {self.index} of {size} bytes{hint}"
-        )
 
     def __repr__(self) -> str:
         return f"<Memory {self.index}>"

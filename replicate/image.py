@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 from replicate import small_state
 from replicate.memory import CopyCost, MemorySnapshot
@@ -14,7 +14,29 @@ if TYPE_CHECKING:
     from replicate.binary import MemorySlot
     from replicate.interfaces import Instance
 
-__all__ = ["StateImage"]
+__all__ = ["CommittedState", "StateImage"]
+
+
+class CommittedState(Protocol):
+    """Be what a pool keeps its committed state in; see `StateImage` for what the methods do.
+
+    `commit` needs it exclusively, everything else may share it.
+    """
+
+    late_bytes: int
+    """What restores have copied that their `CopyCost` doesn't know of."""
+
+    @property
+    def mode(self) -> str: ...
+    @property
+    def size(self) -> int: ...
+    def open(self, leader: Instance) -> None: ...
+    def prepare(self, leader: Instance) -> Any: ...
+    def commit(self, leader: Instance, small: Any, running: Iterable[Instance]) -> CopyCost: ...
+    def restore(self, instance: Instance, *, private: bool = True) -> CopyCost: ...
+    def private_bytes(self, instance: Instance) -> int: ...
+    def to_snapshot(self) -> Snapshot: ...
+    def close(self) -> None: ...
 
 
 class StateImage:
@@ -22,6 +44,8 @@ class StateImage:
 
     Like `MemorySnapshot`: `commit` needs it exclusively, everything else may share it.
     """
+
+    late_bytes = 0
 
     def __init__(
         self,

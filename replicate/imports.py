@@ -48,6 +48,10 @@ class HostFunction:
     references as described in `replicate.values`. It returns nothing, one value, or a tuple. An exception it raises ends
     the guest's call and reaches the caller of that call as it was.
 
+    In a pool with worker processes the function runs in the pool's own process, which costs a question and an answer between
+    the two. With ``in_worker=True`` it runs beside the guest: it has to be defined at the top of a module, which each worker
+    imports for itself, with globals of its own.
+
     Hazard: a host function that changes anything but the guest, by a database insert for instance, isn't undone when the
     write it belongs to rolls back; and replicas run it too.
     """
@@ -57,6 +61,7 @@ class HostFunction:
     results: tuple[str, ...] | None = attrs.field(default=None, kw_only=True, converter=_names)
     caller: bool = attrs.field(default=False, kw_only=True)
     legalised: bool = attrs.field(default=False, kw_only=True)
+    in_worker: bool = attrs.field(default=False, kw_only=True)
 
 
 @attrs.frozen(eq=False)

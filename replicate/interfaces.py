@@ -19,14 +19,16 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import attrs
 
 from replicate.binary import GlobalType, ModuleInfo, Prepared, StatePlan, TableSlot
-from replicate.errors import ArgumentTypeError, NotReplicableError, TableAccessError, UnsupportedError
-from replicate.handles import Global, Guest, Memory, Table
+from replicate.errors import ArgumentTypeError, NotReplicableError, StateError, TableAccessError, UnsupportedError
+from replicate.handles import Global, Guest, Memory, Table, outside
 from replicate.limits import NO_LIMITS, Limit, ResourceLimits
 from replicate.linking import Linkage, link
+from replicate.plaindata import copy_plain
 from replicate.source import read_source
 from replicate.values import bits_to_value, value_to_bits
 
 if TYPE_CHECKING:
+    from replicate.adapter import Adapter
     from replicate.imports import Companion, Imports
     from replicate.snapshot import Snapshot
 
@@ -318,6 +320,55 @@ class Instance(abc.ABC):
         Hazard: it's good for the present transaction, as long as the companion doesn't grow that memory.
         """
         return None
+
+    # -- what an instance in another process does otherwise ------------------------------------------------------------
+
+    @property
+    def is_lost(self) -> bool:
+        """Tell whether the runtime's instance is gone though nobody closed it, so that this one is of no more use."""
+        return False
+
+    def memory_size(self, index: int) -> int:
+        """Give a memory's size in bytes."""
+        return len(self.memory_view(index))
+
+    def memory_read(self, index: int, offset: int, length: int) -> bytes:
+        """Copy bytes out of a memory; raise `MemoryAccessError` outside it."""
+        view = self.memory_view(index)
+        if offset < 0 or length < 0 or offset + length > len(view):
+            raise outside(index, offset, length, len(view))
+        return bytes(view[offset : offset + length])
+
+    def memory_write(self, index: int, offset: int, data: bytes | bytearray | memoryview) -> None:
+        """Copy bytes into a memory; raise `MemoryAccessError` outside it, writing nothing."""
+        view = self.memory_view(index)
+        length = data.nbytes if isinstance(data, memoryview) else len(data)
+        if offset < 0 or offset + length > len(view):
+            raise outside(index, offset, length, len(view))
+        view[offset : offset + length] = data
+
+    def run(self, fn: Callable[[Guest], Any]) -> Any:
+        """Call ``fn(guest)`` in the process where the guest is."""
+        return fn(self.guest)
+
+    def run_adapter(self, adapter: Adapter, method: str, *arguments: Any) -> Any:
+        """Call a method of the adapter with the guest, and give what it returns."""
+        return getattr(adapter, method)(self.guest, *arguments)
+
+    def follow(self, adapter: Adapter, version: int) -> None:
+        """Tell the adapter that this instance has been made equal to a pool's committed state of that version."""
+        adapter.moved(self.guest, version)
+        adapter.reseed(self.guest)
+
+    def settle_state(self) -> bool:
+        """See to it that no value of `state` that was handed out is a way into it; tell whether it's sound."""
+        if self.state_shared:
+            self.state_shared = False
+            try:
+                self.state = copy_plain(self.state)
+            except StateError:
+                return False
+        return True
 
     # -- what follows from it ------------------------------------------------------------------------------------------
 

@@ -108,6 +108,10 @@ class Ticker:
         """Tick an engine now."""
         engine.tick()
 
+    def tick_at(self, when: float, engine: Engine) -> None:
+        """Tick an engine at a time, in `time.monotonic` seconds."""
+        self._schedule(when, engine)
+
     def main_enters(self, engine: Engine) -> None:
         """Note that the main thread may be inside a guest of this engine from now on."""
         with self._condition:

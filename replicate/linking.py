@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 import attrs
 
 from replicate.binary import FuncType, GlobalType, Import, MemoryType, ModuleInfo, TableType, TagType
-from replicate.errors import ArgumentError, ImportTypeError, MissingImportError
+from replicate.errors import ArgumentError, Finding, ImportTypeError, MissingImportError
 from replicate.imports import Companion, CompanionFunction, HostFunction, HostGlobal, HostMemory, HostTable, Imports
 from replicate.values import value_to_bits
 
@@ -85,6 +85,16 @@ class Linkage:
     imports: tuple[Linked, ...]
     companions: tuple[tuple[Companion, tuple[tuple[int, LinkedFunction], ...]], ...] = ()
     """The companions among them, each with the functions it gives, by position."""
+
+    @property
+    def checks(self) -> tuple[Callable[[Mapping[str, Any]], tuple[Finding, ...]], ...]:
+        """Give what the host functions ask to be checked before a commit, by an attribute ``check_replicable``.
+
+        That's how WASI refuses descriptors that no replica could open, however its functions came in.
+        """
+        functions = (linked.fn for linked in self.imports if isinstance(linked, LinkedFunction))
+        found = (getattr(function, "check_replicable", None) for function in functions)
+        return tuple({check for check in found if check is not None})
 
     def memory_type(self, index: int, info: ModuleInfo) -> MemoryType:
         """Give the limits of a memory as it's made: those that were given for an imported one, else the declared ones."""

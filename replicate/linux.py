@@ -30,14 +30,16 @@ __all__ = [
     "differs",
     "drop",
     "map_private",
+    "map_readable",
     "map_shared",
     "populate_write",
     "unmap",
+    "zeros",
 ]
 
 PAGE_SIZE = mmap.PAGESIZE
 
-_PROT_READ_WRITE = 0x1 | 0x2
+_PROT_READ, _PROT_READ_WRITE = 0x1, 0x1 | 0x2
 _MAP_SHARED, _MAP_PRIVATE, _MAP_FIXED, _MAP_NORESERVE = 0x01, 0x02, 0x10, 0x4000
 _MADV_DONTNEED, _MADV_DONTFORK, _MADV_POPULATE_WRITE = 4, 10, 23
 
@@ -103,6 +105,15 @@ def map_shared(file: int, size: int) -> int:
     return result
 
 
+def map_readable(file: int, size: int) -> int:
+    """Map a file to read what others write to it, and give the address."""
+    address = _mmap(None, size, _PROT_READ, _MAP_SHARED, file, 0)
+    if address == _FAILED:
+        _raise("mmap")
+    result: int = address
+    return result
+
+
 def map_private(address: int, size: int, file: int, offset: int) -> None:
     """Map a file copy-on-write over what is at `address`. Nothing is reserved for the copies (MAP_NORESERVE)."""
     flags = _MAP_PRIVATE | _MAP_FIXED | _MAP_NORESERVE
@@ -141,6 +152,14 @@ def copy(target: int, source: int, size: int) -> None:
 
 copy_long = ctypes.memmove
 """Copy much, releasing the interpreter lock meanwhile."""
+
+
+_zeros = ctypes.create_string_buffer(1 << 16)
+
+
+def zeros() -> int:
+    """Give the address of 64 KiB of zeros."""
+    return ctypes.addressof(_zeros)
 
 
 def differs(one: int, other: int, size: int) -> bool:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Hashable, Mapping
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, TypeVar
 
 from replicate.adapter import Adapter, ResetRule
+from replicate.configuration import Workers
 from replicate.core import PoolCore, ThreadWaiter, open_core
 from replicate.errors import PoolClosedError, PoolTimeoutError
 from replicate.handles import Guest
@@ -70,6 +72,7 @@ class Pool:
         max_memory: int | None = None,
         max_table: int | None = None,
         name: str | None = None,
+        workers: Workers | None = None,
     ) -> Pool:
         """Compile a module, start it once on the leader, and keep `replicas` read replicas of it.
 
@@ -97,6 +100,12 @@ class Pool:
         runs a little faster. `max_memory` (bytes, each memory) and `max_table` (elements, each table) bound what an instance
         may grow to; growing further fails inside the guest.
 
+        `workers` says where the guests run: in ``"threads"``, those that call the pool, or in ``"processes"``, one for each
+        replica and the leader, under another interpreter where the engine needs one (Linux only). None takes threads, but
+        processes for an engine, given by name, whose guests don't run side by side in threads. In processes, `fn` and host
+        functions run in this process unless they're told otherwise (`in_worker`), and each call of the guest, each look at
+        its memory, is a question to its process.
+
         Raises `ModuleError` in its kinds, `NotReplicableError` listing what can't be carried to a replica, `EngineError`, and
         whatever the start functions and `init` raise.
         """
@@ -117,12 +126,20 @@ class Pool:
                 max_memory=max_memory,
                 max_table=max_table,
                 name=name,
+                workers=workers,
             )
         )
 
     # -- transactions --------------------------------------------------------------------------------------------------
 
-    def read(self, fn: Callable[[Guest], T], *, timeout: float | None = None, any_thread: bool = False) -> T:
+    def read(
+        self,
+        fn: Callable[[Guest], T],
+        *,
+        timeout: float | None = None,
+        any_thread: bool = False,
+        in_worker: bool = False,
+    ) -> T:
         """Call ``fn(guest)`` on a replica at the newest version, and give what it returns.
 
         `timeout` bounds waiting for a replica and running the guest, in seconds from now on; None is no bound. Raises
@@ -133,8 +150,13 @@ class Pool:
         With `any_thread`, a read that finds no idle replica is run by a thread of the pool, while this one waits: with many
         more threads than replicas that's faster. It's for an `fn` that doesn't care which thread it's on: that uses no
         thread-local data, and takes no lock that its caller may hold.
+
+        With `in_worker`, `fn` runs in the process where the guest is, as in `Guest.run`: one question instead of one for each
+        use of the guest, where the pool has worker processes, and all the same where it hasn't.
         """
         core = self._core
+        if in_worker:
+            fn = partial(Guest.run, fn=fn)
         limit = core.limit(timeout)
         if not any_thread:
             with _Reading(self, limit) as guest:
@@ -153,8 +175,10 @@ class Pool:
         with _Reading(self, limit, since=since) as guest:
             return fn(guest)
 
-    def write(self, fn: Callable[[Guest], T], *, timeout: float | None = None) -> T:
+    def write(self, fn: Callable[[Guest], T], *, timeout: float | None = None, in_worker: bool = False) -> T:
         """Call ``fn(guest)`` on the leader, commit, and give what it returned; roll back whatever it raises.
+
+        With `in_worker`, `fn` runs in the process where the guest is; see `read`.
 
         `timeout` bounds waiting for the leader and running, in seconds from now on; a write that isn't done by then is rolled
         back. Writers are served first come, first served. Raises `PoolTimeoutError`, `GuestTimeoutError`, `PoolClosedError`,
@@ -162,7 +186,7 @@ class Pool:
         back), and whatever `fn` raises.
         """
         with _Writing(self, timeout) as guest:
-            return fn(guest)
+            return guest.run(fn) if in_worker else fn(guest)
 
     def reading(self, *, timeout: float | None = None) -> _Reading:
         """Open a read as a context manager that gives the guest handle; see `read`."""

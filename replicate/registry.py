@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from replicate.adapter import Adapter
     from replicate.interfaces import Engine
 
-__all__ = ["adapter_names", "check_engine_name", "engine_names", "load_adapter", "load_engine"]
+__all__ = ["adapter_names", "engine_names", "engine_point", "load_adapter", "load_engine"]
 
 _ENGINES = "replicate.engines"
 _ADAPTERS = "replicate.adapters"
@@ -50,6 +50,17 @@ def adapter_names() -> list[str]:
     return sorted({point.name for point in metadata.entry_points(group=_ADAPTERS)})
 
 
+def engine_point(name: str) -> metadata.EntryPoint:
+    """Give the entry point of an engine; raise `UnknownEngineError` for a name that isn't registered."""
+    found = [point for point in metadata.entry_points(group=_ENGINES) if point.name == name]
+    if not found:
+        raise UnknownEngineError(
+            f"no engine is called {name!r}; registered are: {', '.join(engine_names()) or 'none'}. Engines are found "
+            f"through the entry point group {_ENGINES!r}: install one, or reinstall wasm-replicate if none is listed"
+        )
+    return found[0]
+
+
 def load_engine(name: str = "wasmtime") -> Engine:
     """Give the engine `name`: one object for the process, so that compiled modules are shared.
 
@@ -60,33 +71,18 @@ def load_engine(name: str = "wasmtime") -> Engine:
         engine = _engines.get(name)
         if engine is not None:
             return engine
-        point = _registered(name)
+        found = engine_point(name)
         try:
-            engine = _instantiate(point)
+            engine = _instantiate(found)
         except ImportError as error:
             if isinstance(error, EngineUnavailableError):
                 raise
             raise EngineUnavailableError(
-                f"engine {name!r} is registered by {point.value}, but can't be imported: {error}. "
+                f"engine {name!r} is registered by {found.value}, but can't be imported: {error}. "
                 f"Install its runtime: pip install {name}"
             ) from error
         _engines[name] = engine
         return engine
-
-
-def check_engine_name(name: str) -> None:
-    """Raise `UnknownEngineError` unless an engine is registered by that name, importable or not."""
-    _registered(name)
-
-
-def _registered(name: str) -> metadata.EntryPoint:
-    found = [point for point in metadata.entry_points(group=_ENGINES) if point.name == name]
-    if not found:
-        raise UnknownEngineError(
-            f"no engine is called {name!r}; registered are: {', '.join(engine_names()) or 'none'}. Engines are found "
-            f"through the entry point group {_ENGINES!r}: install one, or reinstall wasm-replicate if none is listed"
-        )
-    return found[0]
 
 
 def _instantiate(point: metadata.EntryPoint) -> Engine:

@@ -15,7 +15,8 @@ class PoolStats:
     engine: str
     """The engine's name and version."""
     memory_mode: str
-    """How committed memory is kept: ``"copy"``, ``"copy-on-write"``, or ``"none"`` for a module without memory."""
+    """How committed memory is kept: ``"copy"``, ``"copy-on-write"``, ``"log"`` in worker processes, or ``"none"`` for a module
+    without memory."""
     reset: str
     version: int
     """The number of commits."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,13 +14,13 @@ import attrs
 from replicate.errors import ArgumentRangeError
 from replicate_trealla.answers import Answer, ball_of, decode_answer, is_answer, raise_ball, shown
 from replicate_trealla.errors import ConsultError, PrologError, PrologSyntaxError
-from replicate_trealla.session import Message, session_of
+from replicate_trealla.session import Message
+from replicate_trealla.steps import Collect, Load, NextMessage, StartStream, StopStream
 from replicate_trealla.terms import Atom, Compound, Term, variable_name, write_term
 from replicate_trealla.text import check_goal, end_of_file, ends_open, line_of
 
 if TYPE_CHECKING:
     from replicate.handles import Guest
-    from replicate_trealla.session import Session
 
 __all__ = ["Bindings", "Consulted", "Interpreter"]
 
@@ -67,8 +67,9 @@ class Interpreter:
         """
         limit = checked_limit(limit)
         request = request_for(goal, bindings, "stream" if stream else "all")
-        session = session_of(self._guest)
-        return _streamed(session, request, goal, limit) if stream else decoded(session.collect(request, limit), goal)
+        if stream:
+            return _streamed(self._guest, request, goal, limit)
+        return decoded(self._guest.run(Collect(request, limit)), goal)
 
     def query_all(self, goal: str, *, bindings: Bindings | None = None, limit: int | None = None) -> list[Answer]:
         """Give all answers, or the first `limit` ones; see `query`. Raises if the goal throws at any point."""
@@ -76,7 +77,7 @@ class Interpreter:
 
     def query_once(self, goal: str, *, bindings: Bindings | None = None) -> Answer | None:
         """Give the first answer, or None if the goal fails; see `query`."""
-        return first(session_of(self._guest).collect(request_for(goal, bindings), 1), goal)
+        return first(self._guest.run(Collect(request_for(goal, bindings), 1)), goal)
 
     def execute(self, goal: str, *, bindings: Bindings | None = None) -> Answer | None:
         """Run a goal for what it changes, up to its first answer, and give that, or None if it fails.
@@ -103,7 +104,7 @@ class Interpreter:
         if "\0" in text:
             raise PrologSyntaxError(f"{name} contains a zero byte", line=line_of(text, text.index("\0")))
         program = f"{text[: end_of_file(text)]}\n{_LAST}"
-        data, out, err = session_of(self._guest).load(program.encode())
+        data, out, err = self._guest.run(Load(program.encode()))
         said, warned = out.decode("utf-8", "replace"), err.decode("utf-8", "replace")
         self._check_load(text, name, said + warned, ball_of(data) if data[1:2] == b"2" else None)
         warnings = (_placed(line[9:], name) for line in warned.splitlines() if line.startswith("Warning: "))
@@ -114,10 +115,14 @@ class Interpreter:
 
         Raises `ConsultError` for a file that can't be read, too.
         """
+        return self.consult_all((os.fspath(path), read_program(path)) for path in paths)
+
+    def consult_all(self, programs: Iterable[tuple[str, str]]) -> Consulted:
+        """Load programs, given as names and texts, one after the other, as `consult_text` does."""
         said: list[str] = []
         warnings: list[str] = []
-        for path in paths:
-            done = self.consult_text(read_program(path), name=os.fspath(path))
+        for name, text in programs:
+            done = self.consult_text(text, name=name)
             said.append(done.stdout)
             warnings.extend(done.warnings)
         return Consulted("".join(said), tuple(warnings))
@@ -173,17 +178,21 @@ def first(messages: list[Message], goal: str) -> Answer | None:
     return next(decoded(messages, goal), None)
 
 
-def _streamed(session: Session, request: bytes, goal: str, limit: int | None) -> Iterator[Answer]:
+def _streamed(guest: Guest, request: bytes, goal: str, limit: int | None) -> Iterator[Answer]:
     if limit == 0:
         return
-    messages = session.stream(request)
+    number = guest.run(StartStream(request))
+    following = NextMessage(number)
     try:
-        for count, message in enumerate(messages, 1):
+        count = 0
+        while (message := guest.run(following)) is not None:
             yield from decoded([message], goal)
+            count += 1
             if count == limit:
                 return
     finally:
-        messages.close()
+        if guest.is_alive:
+            guest.run(StopStream(number))
 
 
 # -- requests ----------------------------------------------------------------------------------------------------------

@@ -7,7 +7,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TypeVar
 
+import attrs
+
 from replicate.adapter import ResetRule
+from replicate.configuration import Workers
 from replicate.handles import Guest
 from replicate.imports import ImportValue
 from replicate.interfaces import Engine
@@ -19,8 +22,18 @@ from replicate.stats import PoolStats
 from replicate.wasi import Clock
 from replicate_trealla.adapter import Preopens, TreallaAdapter
 from replicate_trealla.answers import Answer
-from replicate_trealla.interpreter import Bindings, Consulted, Interpreter, checked_limit, decoded, first, request_for
+from replicate_trealla.interpreter import (
+    Bindings,
+    Consulted,
+    Interpreter,
+    checked_limit,
+    decoded,
+    first,
+    read_program,
+    request_for,
+)
 from replicate_trealla.session import Message, forget_session, session_of
+from replicate_trealla.steps import Collect
 
 __all__ = ["Prolog", "PrologPool"]
 
@@ -117,7 +130,7 @@ class PrologPool:
     `replicas` defaults to the number of usable cores. `reset` says when a replica forgets what queries changed in it:
     ``"on_commit"``, the default here, at the next commit, so that the effects of a query that has any (``assertz/1``,
     ``bb_put/2``, flags) may be seen by others until then; ``"each_read"`` at its end, which costs more. `min_replicas`,
-    `memory`, `interruptible`, `max_memory` and `name` are as in `replicate.Pool.open`; the other options are
+    `memory`, `interruptible`, `max_memory`, `name` and `workers` are as in `replicate.Pool.open`; the other options are
     `TreallaAdapter`'s. Raises what `Pool.open` raises, and `ConsultError` for the programs.
 
     `timeout`, everywhere, bounds waiting for a replica or the leader and running the goal, in seconds: `PoolTimeoutError`
@@ -135,6 +148,7 @@ class PrologPool:
         interruptible: bool = True,
         max_memory: int | None = None,
         name: str | None = None,
+        workers: Workers | None = None,
         wasm: str | os.PathLike[str] | None = None,
         program: str | None = None,
         consult: Iterable[str | os.PathLike[str]] = (),
@@ -156,6 +170,7 @@ class PrologPool:
             interruptible=interruptible,
             max_memory=max_memory,
             name=name,
+            workers=workers,
         )
         """The pool of guests underneath."""
 
@@ -195,7 +210,7 @@ class PrologPool:
         return first(self._collect(request, 1, timeout), goal)
 
     def _collect(self, request: bytes, limit: int | None, timeout: float | None) -> list[Message]:
-        return self.pool.read(lambda guest: session_of(guest).collect(request, limit), timeout=timeout, any_thread=True)
+        return self.pool.read(Collect(request, limit), timeout=timeout, any_thread=True, in_worker=True)
 
     def _stream(
         self, goal: str, bindings: Bindings | None, limit: int | None, timeout: float | None
@@ -218,20 +233,21 @@ class PrologPool:
         """
         request = request_for(goal, bindings)
         try:
-            return self.pool.write(lambda guest: _succeed(guest, request, goal), timeout=timeout)
+            return self.pool.write(_Succeed(request, goal), timeout=timeout, in_worker=True)
         except _Failed:
             return None
 
     def consult_text(self, text: str, *, name: str = "user", timeout: float | None = None) -> Consulted:
         """Load a program whole and commit, or raise and change nothing; see `Interpreter.consult_text`."""
-        return self.pool.write(lambda guest: Interpreter(guest).consult_text(text, name=name), timeout=timeout)
+        return self.pool.write(_Consult(((name, text),)), timeout=timeout, in_worker=True)
 
     def consult(self, *paths: str | os.PathLike[str], timeout: float | None = None) -> Consulted:
         """Load program files of the host, all or none of them, and commit; see `Interpreter.consult`.
 
         They're read here; replicas need no files.
         """
-        return self.pool.write(lambda guest: Interpreter(guest).consult(*paths), timeout=timeout)
+        programs = tuple((os.fspath(path), read_program(path)) for path in paths)
+        return self.pool.write(_Consult(programs), timeout=timeout, in_worker=True)
 
     @contextmanager
     def writing(self, *, timeout: float | None = None) -> Iterator[Interpreter]:
@@ -280,8 +296,25 @@ class _Failed(Exception):
     """Roll a failed goal back."""
 
 
-def _succeed(guest: Guest, request: bytes, goal: str) -> Answer:
-    answer = first(session_of(guest).collect(request, 1), goal)
-    if answer is None:
-        raise _Failed
-    return answer
+@attrs.frozen
+class _Succeed:
+    """Give a goal's first answer; raise `_Failed` if there's none."""
+
+    request: bytes
+    goal: str
+
+    def __call__(self, guest: Guest) -> Answer:
+        answer = first(Collect(self.request, 1)(guest), self.goal)
+        if answer is None:
+            raise _Failed
+        return answer
+
+
+@attrs.frozen
+class _Consult:
+    """Load programs, given as names and texts."""
+
+    programs: tuple[tuple[str, str], ...]
+
+    def __call__(self, guest: Guest) -> Consulted:
+        return Interpreter(guest).consult_all(self.programs)

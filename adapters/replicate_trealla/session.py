@@ -110,6 +110,7 @@ class Session:
         "guest",
         "memory",
         "pointers",
+        "streams",
     )
 
     def __init__(self, guest: Guest, pointers: Pointers) -> None:
@@ -127,6 +128,8 @@ class Session:
         self._lost = False
         self._flags_changed = False
         self._text: bytes | None = None
+        self.streams: dict[int, Generator[Message, None, None]] = {}
+        """Those that are read one message at a time, by number."""
 
     def attach(self, guest: Guest) -> None:
         """Go on with the next handle on the same instance, whose state is that of the interpreter that this is about."""
@@ -134,6 +137,7 @@ class Session:
         self.memory = guest.memory
         self.broken = self._settled = self._lost = self._flags_changed = False
         self._text = None
+        self.streams.clear()
         self._messages.clear()
         self._out.clear()
         self._err.clear()
@@ -191,6 +195,12 @@ class Session:
                     self.restart()
                 else:
                     self._keep(self.pointers._replace(streaming=False))
+
+    def keep_stream(self, request: bytes) -> int:
+        """Begin to `stream` a request, and give the number that it has in `streams`."""
+        number = max(self.streams, default=0) + 1
+        self.streams[number] = self.stream(request)
+        return number
 
     def load(self, program: bytes) -> Message:
         """Load a program; give the end, or what was thrown."""

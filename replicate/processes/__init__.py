@@ -1,4 +1,4 @@
-"""Engines in worker processes, under an interpreter that their runtime can be imported in."""
+"""Engines in worker processes: each instance in a process of its own, under an interpreter that has its runtime."""
 
 from __future__ import annotations
 

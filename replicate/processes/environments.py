@@ -13,7 +13,7 @@ import attrs
 
 from replicate.cache import cache_folder
 from replicate.errors import EngineError, EngineUnavailableError
-from replicate.registry import check_engine_name
+from replicate.registry import engine_point
 
 __all__ = [
     "CORE_MODULES",
@@ -71,7 +71,7 @@ def find_environment(engine: str) -> EngineEnvironment | None:
     Raises `UnknownEngineError` for a name that isn't registered, and `EngineUnavailableError` where what is declared can't be
     loaded.
     """
-    check_engine_name(engine)
+    engine_point(engine)
     point = next((each for each in metadata.entry_points(group=_GROUP) if each.name == engine), None)
     if point is None:
         return None

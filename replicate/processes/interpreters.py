@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import attrs
 
 from replicate.errors import EngineUnavailableError
-from replicate.processes.environments import CORE_MODULES, CORE_REQUIREMENTS, EngineEnvironment, load_environment
+from replicate.processes.environments import (
+    CORE_MODULES,
+    CORE_REQUIREMENTS,
+    EngineEnvironment,
+    find_environment,
+    load_environment,
+)
 from replicate.processes.places import OTHERS, PRIVATE, THIS, Place, named_place, usual_places
 from replicate.processes.probing import Probed, describe_this, probe
+from replicate.registry import load_engine
 
 __all__ = ["Candidate", "candidates", "explain_candidates", "find_base", "find_interpreter", "try_interpreter"]
 
@@ -36,9 +44,12 @@ class Candidate:
 def find_interpreter(engine: str) -> Path:
     """Give an interpreter that the engine's worker processes can run under; each is tried once for this process.
 
-    Raises `EngineUnavailableError` with everything that was looked at and what to do, `UnknownEngineError` for a name that
-    isn't registered, and `EngineError` for an engine that declares no environment for workers.
+    An engine that declares no environment of its own runs under this one. Raises `EngineUnavailableError` with everything
+    that was looked at and what to do, and `UnknownEngineError` for a name that isn't registered.
     """
+    if find_environment(engine) is None:
+        load_engine(engine)
+        return Path(sys.executable)
     looked_at: list[Candidate] = []
     for candidate in candidates(engine):
         if candidate.problem is None:

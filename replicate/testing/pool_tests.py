@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 import pytest
 
+from replicate.configuration import Workers
 from replicate.errors import (
     DeadHandleError,
     NestedTransactionError,
@@ -16,9 +17,10 @@ from replicate.errors import (
     PoolTimeoutError,
     StateError,
     Trap,
+    UnsupportedError,
 )
 from replicate.imports import HostFunction
-from replicate.interfaces import EngineTraits
+from replicate.interfaces import Engine, EngineTraits
 from replicate.pool import Pool
 from replicate.registry import load_engine
 from replicate.snapshot import Snapshot
@@ -117,11 +119,21 @@ class PoolTests:
     """
 
     engine_name: ClassVar[str]
+    workers: ClassVar[Workers] = "threads"
+    """Where the instances are to run."""
+
+    def engine(self) -> Engine:
+        """Give the engine that the pools use."""
+        if self.workers == "threads":
+            return load_engine(self.engine_name)
+        from replicate.processes.module import remote_engine
+
+        return remote_engine(self.engine_name)
 
     @pytest.fixture
     def traits(self) -> EngineTraits:
         """Give what the engine claims."""
-        return load_engine(self.engine_name).traits
+        return self.engine().traits
 
     @pytest.fixture
     def host(self) -> _Host:
@@ -136,7 +148,11 @@ class PoolTests:
 
     def open(self, host: _Host, **options: Any) -> Pool:
         """Open a pool on the guest."""
-        return Pool.open(GUEST, engine=self.engine_name, imports=host.imports, **{"replicas": 2, **options})
+        return self.open_on(GUEST, imports=host.imports, **{"replicas": 2, **options})
+
+    def open_on(self, source: str, **options: Any) -> Pool:
+        """Open a pool on any guest."""
+        return Pool.open(source, engine=self.engine_name, workers=self.workers, **options)
 
     def test_a_read_sees_the_write_before_it(self, pool: Pool) -> None:
         for number in range(5, 15):
@@ -294,15 +310,15 @@ class PoolTests:
         with pytest.raises(StateError):
             pool.write(lambda guest: (guest.call("set", 5), guest.state.update(x=object())))
         assert pool.read(lambda guest: (guest.call("get"), dict(guest.state))) == (0, {})
-        with pytest.raises(NotReplicableError, match="shared"):
-            Pool.open("(module (memory 1 1 shared))", engine=self.engine_name)
+        with pytest.raises((NotReplicableError, UnsupportedError), match="shared"):
+            self.open_on("(module (memory 1 1 shared))")
 
     def test_live_host_references_are_refused_at_the_commit(self, traits: EngineTraits) -> None:
         if not traits.reference_values:
             return
         wat = """(module (global $g (mut externref) (ref.null extern)) (memory (export "memory") 1)
             (func (export "keep") (param externref) (global.set $g (local.get 0)) (i32.store (i32.const 0) (i32.const 1))))"""
-        with Pool.open(wat, engine=self.engine_name, replicas=1) as pool:
+        with self.open_on(wat, replicas=1) as pool:
             with pytest.raises(NotReplicableError, match="global 0"):
                 pool.write(lambda guest: guest.call("keep", object()))
             assert pool.read(lambda guest: guest.memory.read(0, 1)) == b"\0"
@@ -311,7 +327,7 @@ class PoolTests:
     def test_a_snapshot_of_a_pool_restores_on_an_instance(self, pool: Pool, host: _Host) -> None:
         pool.write(lambda guest: (guest.call("set", 9), guest.call("grow", 1), guest.call("point", 1)))
         snapshot = Snapshot.from_bytes(pool.snapshot().to_bytes())
-        module = load_engine(self.engine_name).compile(GUEST)
+        module = self.engine().compile(GUEST)
         with module.instantiate(host.imports) as instance:
             instance.restore(snapshot)
             assert instance.call("look") == (9, 9, 9, 2, 2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
@@ -11,7 +12,7 @@ from typing import Any
 from replicate import AsyncPool, Pool
 from replicate.limits import Limit
 
-__all__ = ["DRIVERS", "AsyncDriver", "ServedDriver", "SyncDriver"]
+__all__ = ["DRIVERS", "AsyncDriver", "ProcessesDriver", "ServedDriver", "SyncDriver"]
 
 
 class SyncDriver:
@@ -42,6 +43,13 @@ class ServedDriver(SyncDriver):
             return self.pool._servers.run(fn, Limit(self.core.engine, timeout))
         finally:
             self.core.leave(owner)
+
+
+class ProcessesDriver(SyncDriver):
+    """Be `Pool` whose instances are in processes of their own."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, workers="processes", **options)
 
 
 class _Loop:
@@ -127,3 +135,5 @@ class AsyncDriver:
 
 
 DRIVERS = {"threads": SyncDriver, "served": ServedDriver, "asyncio": AsyncDriver}
+if sys.platform == "linux":
+    DRIVERS["processes"] = ProcessesDriver

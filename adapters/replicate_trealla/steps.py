@@ -1,0 +1,72 @@
+"""What is done beside the guest, in whatever process that is, each in one go: see `replicate.Guest.run`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import attrs
+
+from replicate_trealla.mailbox import KEY
+from replicate_trealla.session import Message, session_of
+
+if TYPE_CHECKING:
+    from replicate.handles import Guest
+    from replicate_trealla.session import Session
+
+__all__ = ["Collect", "Load", "NextMessage", "StartStream", "StopStream"]
+
+
+@attrs.frozen
+class Collect:
+    """Run a request to its end, or until it has given `limit` answers."""
+
+    request: bytes
+    limit: int | None
+
+    def __call__(self, guest: Guest) -> list[Message]:
+        return session_of(guest).collect(self.request, self.limit)
+
+
+@attrs.frozen
+class Load:
+    """Load a program."""
+
+    program: bytes
+
+    def __call__(self, guest: Guest) -> Message:
+        return session_of(guest).load(self.program)
+
+
+@attrs.frozen
+class StartStream:
+    """Begin to run a request answer by answer, and give the stream's number."""
+
+    request: bytes
+
+    def __call__(self, guest: Guest) -> int:
+        return session_of(guest).keep_stream(self.request)
+
+
+@attrs.frozen
+class NextMessage:
+    """Give a stream's next message, None after the last."""
+
+    stream: int
+
+    def __call__(self, guest: Guest) -> Message | None:
+        streams = session_of(guest).streams
+        return next(streams[self.stream], None) if self.stream in streams else None
+
+
+@attrs.frozen
+class StopStream:
+    """Stop a stream and free what it holds."""
+
+    stream: int
+
+    def __call__(self, guest: Guest) -> None:
+        # Not by `session_of`, which refuses an interpreter that has ended.
+        session: Session | None = guest.local.get(KEY)
+        stream = session.streams.pop(self.stream, None) if session is not None else None
+        if stream is not None:
+            stream.close()
