@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeVar
 from replicate.adapter import Adapter, ResetRule
 from replicate.configuration import Workers
 from replicate.core import PoolCore, Waiter, open_core
-from replicate.errors import PoolClosedError, PoolTimeoutError
+from replicate.errors import PoolClosedError, PoolError, PoolTimeoutError
 from replicate.handles import Guest
 from replicate.imports import Imports
 from replicate.interfaces import Engine
@@ -300,14 +300,18 @@ class AsyncPool:
         Cancelled before it began, `undo` runs instead of it; cancelled later, `limit` stops its guest, it runs to its end,
         and then `orphan` if it succeeded.
         """
+        # Not the executor's own, which keeps what it couldn't start a thread for, and runs it later. Who claims this, runs or
+        # undoes the job.
+        future: Future[T] = Future()
         try:
-            future: Future[T] = self._threads.submit(job)
-        except RuntimeError as error:
-            undo()
-            raise PoolClosedError(f"pool {self._core.name!r} is closed; open a new one") from error
-        except BaseException:
-            undo()
-            raise
+            self._threads.submit(_claim_and_run, future, job)
+        except BaseException as error:
+            if future.cancel():
+                undo()
+                if isinstance(error, RuntimeError):
+                    self._core.check_usable()
+                    raise PoolError(f"pool {self._core.name!r} can't start a thread for this: {error}") from error
+                raise
         running = asyncio.wrap_future(future)
         try:
             return await asyncio.shield(running)
@@ -369,6 +373,16 @@ class AsyncPool:
 
 def _nothing() -> None:
     pass
+
+
+def _claim_and_run(future: Future[T], job: Callable[[], T]) -> None:
+    if future.set_running_or_notify_cancel():
+        try:
+            result = job()
+        except BaseException as error:
+            future.set_exception(error)
+        else:
+            future.set_result(result)
 
 
 def _look(orphan: Callable[[], Any] | None, future: Future[Any]) -> None:

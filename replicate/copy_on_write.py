@@ -72,9 +72,10 @@ def nonzero_ranges(base: int, size: int) -> Ranges:
     return found
 
 
-def _free(file: int, mapping: list[int]) -> None:
+def _free(file: int, mapping: list[int], process: int) -> None:
     os.close(file)
-    if mapping[1]:
+    # In a forked child the mapping isn't there, and its place may be another's.
+    if mapping[1] and os.getpid() == process:
         linux.unmap(mapping[0], mapping[1])
 
 
@@ -100,7 +101,7 @@ class CopyOnWriteSnapshot(MemorySnapshot):
         self._leader_at = 0
         self._next_size = 0
         """Where the leader's memory is, and its size, from `prepare` to `commit`."""
-        self._finalizer = weakref.finalize(self, _free, self._file, self._mapping)
+        self._finalizer = weakref.finalize(self, _free, self._file, self._mapping, os.getpid())
 
     @property
     def size(self) -> int:

@@ -349,8 +349,8 @@ class PoolCore:
         Waits, blocking the thread, for reads that are just starting: they look at the image. No read starts meanwhile, and
         none that is running is waited for.
         """
-        state = self.state
-        committed = False
+        state, image = self.state, self.image
+        before = image.commits
         waiter = ThreadWaiter()
         try:
             if self.leader is None or self.leader.gate.locked():
@@ -361,7 +361,7 @@ class PoolCore:
             findings = [finding for check in self.checks for finding in check(self.leader.state)]
             if findings:
                 raise NotReplicableError(findings, what="this state can't be carried to a replica")
-            small = self.image.prepare(self.leader)
+            small = image.prepare(self.leader)
             if not self.event(state.image_wanted, waiter):
                 while not waiter.granted:
                     waiter.wait(None)
@@ -372,12 +372,11 @@ class PoolCore:
                         # One that was lost in its read is gone already, before the state is told.
                         found = (self.instances.get(slot.number) for slot in state.running)
                         running = [instance for instance in found if instance is not None]
-                    cost = self.image.commit(self.leader, small, running)
-                committed = True
+                    cost = image.commit(self.leader, small, running)
             finally:
-                self.event(state.image_done, committed=committed)
+                self.event(state.image_done, committed=image.commits != before)
         except BaseException:
-            if not committed:
+            if image.commits == before:
                 self.roll_back()
             raise
         with self.lock:
@@ -398,10 +397,13 @@ class PoolCore:
             if leader.gate.locked():
                 raise ConcurrentUseError("a call is still running in the leader")
             self.image.restore(leader)
-        except Exception:
+        except BaseException as error:
+            # Half restored is nothing to go on with.
             self.leader = None
             self._retire_guest(leader)
             self._close_instance(leader)
+            if not isinstance(error, Exception):
+                raise
 
     def end_write(self) -> None:
         """Take the handle on the leader back, and let the next writer in."""
@@ -411,6 +413,8 @@ class PoolCore:
             if leader.gate.locked() or leader.is_lost or self.state.closed:
                 self.close_leader()
         self.event(self.state.write_done)
+        if self.state.closed:
+            self.close_leader()
 
     # -- handles -------------------------------------------------------------------------------------------------------
 

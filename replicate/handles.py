@@ -7,10 +7,17 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from threading import get_ident
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from replicate.errors import DeadHandleError, MemoryAccessError, MissingExportError, TableAccessError
+from replicate.errors import (
+    ConcurrentUseError,
+    DeadHandleError,
+    MemoryAccessError,
+    MissingExportError,
+    TableAccessError,
+)
 
 if TYPE_CHECKING:
     from replicate.binary import GlobalType, MemoryType, TableType
@@ -45,6 +52,28 @@ class Guest:
                 "open a new transaction and use the handle it gives"
             )
         return instance
+
+    def _alone(self, method: str, *args: Any) -> Any:
+        """Call a method of the instance while no other thread is in it: as a guest call would, for the same reasons.
+
+        An instance that is being closed meanwhile would be freed memory, and one that serves somebody else by now their state.
+        """
+        instance = self._live()
+        if instance.enters_itself:
+            return getattr(instance, method)(*args)
+        gate = instance.gate
+        entered = gate.enter(False)
+        if not entered and gate.host_thread != get_ident():
+            raise ConcurrentUseError(
+                "another thread is inside this instance: a Wasm instance is single-threaded; give each thread a replica"
+            )
+        try:
+            if self._live().gate is not gate:
+                raise DeadHandleError("this guest's instance was replaced meanwhile")
+            return getattr(instance, method)(*args)
+        finally:
+            if entered:
+                gate.leave()
 
     def _kill(self) -> None:
         self._instance = None
@@ -165,35 +194,37 @@ class Memory:
     @property
     def size(self) -> int:
         """Give the current size in bytes."""
-        return self._guest._live().memory_size(self.index)
+        size: int = self._guest._alone("memory_size", self.index)
+        return size
 
     def read(self, offset: int, length: int) -> bytes:
         """Copy `length` bytes out from `offset`; raise `MemoryAccessError` outside the memory."""
-        return self._guest._live().memory_read(self.index, offset, length)
+        data: bytes = self._guest._alone("memory_read", self.index, offset, length)
+        return data
 
     def write(self, offset: int, data: bytes | bytearray | memoryview) -> None:
         """Copy `data` in at `offset`; raise `MemoryAccessError` outside the memory, writing nothing."""
-        self._guest._live().memory_write(self.index, offset, data)
+        self._guest._alone("memory_write", self.index, offset, data)
 
     def unpack(self, layout: str, offset: int) -> tuple[Any, ...]:
         """Read values in the `struct` format `layout` (use ``"<"``: Wasm is little-endian)."""
-        return struct.unpack(layout, self._guest._live().memory_read(self.index, offset, struct.calcsize(layout)))
+        return struct.unpack(layout, self._guest._alone("memory_read", self.index, offset, struct.calcsize(layout)))
 
     def pack(self, layout: str, offset: int, *values: Any) -> None:
         """Write values in the `struct` format `layout` (use ``"<"``: Wasm is little-endian)."""
-        self._guest._live().memory_write(self.index, offset, struct.pack(layout, *values))
+        self._guest._alone("memory_write", self.index, offset, struct.pack(layout, *values))
 
     def read_cstring(self, offset: int, *, limit: int = 1 << 20) -> bytes:
         """Read up to, and without, the next zero byte; raise `MemoryAccessError` if none comes in `limit` bytes."""
-        instance = self._guest._live()
-        size = instance.memory_size(self.index)
+        guest = self._guest
+        size: int = guest._alone("memory_size", self.index)
         if offset < 0 or offset >= size:
             raise outside(self.index, offset, 1, size)
         found = bytearray()
         step = 64
         while offset + len(found) < size and len(found) < limit:
             start = offset + len(found)
-            part = instance.memory_read(self.index, start, min(step, size - start))
+            part: bytes = guest._alone("memory_read", self.index, start, min(step, size - start))
             at = part.find(0)
             if at >= 0:
                 return bytes(found + part[:at])
@@ -203,7 +234,8 @@ class Memory:
 
     def grow(self, pages: int) -> int:
         """Grow by `pages` Wasm pages and return the old size in pages; raise `MemoryAccessError` when refused."""
-        return self._guest._live().memory_grow(self.index, pages)
+        old: int = self._guest._alone("memory_grow", self.index, pages)
+        return old
 
     def __repr__(self) -> str:
         return f"<Memory {self.index}>"
@@ -226,11 +258,11 @@ class Global:
     @property
     def value(self) -> Any:
         """Get or set the value as `replicate.values` describes; setting a constant raises `ArgumentTypeError`."""
-        return self._guest._live().global_value(self.index)
+        return self._guest._alone("global_value", self.index)
 
     @value.setter
     def value(self, value: Any) -> None:
-        self._guest._live().set_global_value(self.index, value)
+        self._guest._alone("set_global_value", self.index, value)
 
     def __repr__(self) -> str:
         return f"<Global {self.index}>"
@@ -251,24 +283,25 @@ class Table:
         return self._guest._live().module.info.tables[self.index]
 
     def __len__(self) -> int:
-        return self._guest._live().table_size(self.index)
+        size: int = self._guest._alone("table_size", self.index)
+        return size
 
-    def _check(self, position: int) -> Instance:
-        instance = self._guest._live()
-        size = instance.table_size(self.index)
+    def _check(self, position: int) -> Guest:
+        size = len(self)
         if not 0 <= position < size:
             raise TableAccessError(f"element {position} is outside table {self.index} of {size} elements")
-        return instance
+        return self._guest
 
     def __getitem__(self, position: int) -> Any:
-        return self._check(position).table_value(self.index, position)
+        return self._check(position)._alone("table_value", self.index, position)
 
     def __setitem__(self, position: int, value: Any) -> None:
-        self._check(position).set_table_value(self.index, position, value)
+        self._check(position)._alone("set_table_value", self.index, position, value)
 
     def grow(self, elements: int) -> int:
         """Grow by `elements` nulls and return the old size; raise `TableAccessError` when refused."""
-        return self._guest._live().grow_table(self.index, elements)
+        old: int = self._guest._alone("grow_table", self.index, elements)
+        return old
 
     def __repr__(self) -> str:
         return f"<Table {self.index}>"

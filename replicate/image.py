@@ -25,6 +25,8 @@ class CommittedState(Protocol):
 
     late_bytes: int
     """What restores have copied that their `CopyCost` doesn't know of."""
+    commits: int
+    """Moves on with each commit, at the moment from which it's whole."""
 
     @property
     def mode(self) -> str: ...
@@ -46,6 +48,7 @@ class StateImage:
     """
 
     late_bytes = 0
+    commits = 0
 
     def __init__(
         self,
@@ -104,10 +107,23 @@ class StateImage:
         instances = tuple(running)
         for memory in self._shared:
             memory.protect(leader, instances)
-        cost = CopyCost()
-        for memory in self._shared:
-            cost += memory.commit(leader)
-        self._small = small
+        interrupt: BaseException | None = None
+        while True:
+            try:
+                cost = CopyCost()
+                for memory in self._shared:
+                    cost += memory.commit(leader)
+                self._small = small
+                self.commits += 1
+                break
+            except (OSError, MemoryError):
+                raise
+            except BaseException as error:
+                # A signal's handler has raised, Ctrl-C say: half a commit is none, so it's begun again, and told afterwards.
+                interrupt = error
+                continue
+        if interrupt is not None:
+            raise interrupt
         return cost
 
     def private_bytes(self, instance: Instance) -> int:

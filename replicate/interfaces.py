@@ -208,6 +208,9 @@ class Instance(abc.ABC):
     at once.
     """
 
+    enters_itself: ClassVar[bool] = False
+    """Every method goes through `gate`, not only calls: handles needn't see to it."""
+
     def __init__(self, module: Module, linkage: Linkage, limits: ResourceLimits) -> None:
         self.module = module
         self.linkage = linkage

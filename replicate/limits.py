@@ -95,7 +95,7 @@ class Ticker:
         self._condition = threading.Condition(threading.Lock())
         self._due: list[tuple[float, int, weakref.ref[Engine]]] = []
         self._numbers = itertools.count()
-        self._main_inside: dict[int, Engine] = {}
+        self._main_inside: dict[int, list[Engine]] = {}
         self._thread: threading.Thread | None = None
         self._wakes_at = 0.0
 
@@ -115,14 +115,18 @@ class Ticker:
     def main_enters(self, engine: Engine) -> None:
         """Note that the main thread may be inside a guest of this engine from now on."""
         with self._condition:
-            self._main_inside[id(engine)] = engine
+            self._main_inside.setdefault(id(engine), []).append(engine)
             self._start()
             if self._wakes_at > time.monotonic() + _SIGNAL_SECONDS:
                 self._condition.notify()
 
     def main_leaves(self, engine: Engine) -> None:
         """Note that the main thread has left."""
-        self._main_inside.pop(id(engine), None)
+        entries = self._main_inside.get(id(engine))
+        if entries:
+            entries.pop()
+            if not entries:
+                self._main_inside.pop(id(engine), None)
 
     def _schedule(self, when: float, engine: Engine) -> None:
         with self._condition:
@@ -142,7 +146,7 @@ class Ticker:
         while True:
             with condition:
                 now = time.monotonic()
-                ticked = list(self._main_inside.values())
+                ticked = [entries[0] for entries in list(self._main_inside.values()) if entries]
                 while self._due and self._due[0][0] <= now:
                     engine = heapq.heappop(self._due)[2]()
                     if engine is not None:

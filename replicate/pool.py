@@ -51,7 +51,7 @@ class Pool:
 
     def __init__(self, core: PoolCore) -> None:
         self._core = core
-        self._servers = Servers(core, self._read_queued)
+        self._servers = Servers(core, self._read_entered)
 
     @classmethod
     def open(
@@ -166,14 +166,25 @@ class Pool:
             with _Reading(self, limit, owner, slot) as guest:
                 return fn(guest)
         try:
-            result: T = self._servers.run(fn, limit or Limit(core.engine, None))
+            result: T = self._servers.run(fn, limit or Limit(core.engine, None), owner)
             return result
         finally:
             core.leave(owner)
 
-    def _read_queued(self, fn: Callable[[Guest], Any], limit: Limit, since: float) -> Any:
-        with _Reading(self, limit, since=since) as guest:
-            return fn(guest)
+    def _read_entered(self, fn: Callable[[Guest], Any], limit: Limit, since: float) -> Any:
+        """Do a read for a thread or task that has entered, and has waited since some time."""
+        core = self._core
+        core.check_usable()
+        slot = self._take_replica(limit)
+        core.waited("read", since)
+        guest = core.start_read(slot, limit)
+        failed = True
+        try:
+            result = fn(guest)
+            failed = False
+            return result
+        finally:
+            core.end_read(slot, failed=failed)
 
     def write(self, fn: Callable[[Guest], T], *, timeout: float | None = None, in_worker: bool = False) -> T:
         """Call ``fn(guest)`` on the leader, commit, and give what it returned; roll back whatever it raises.
@@ -216,6 +227,7 @@ class Pool:
     def resize(self, replicas: int) -> None:
         """Keep that many replicas from now on: more at once, fewer as running reads end."""
         self._core.resize(replicas)
+        self._servers.refresh()
 
     def stats(self) -> PoolStats:
         """Give what the pool has done and what it costs."""
@@ -335,10 +347,10 @@ class Pool:
 class _Reading:
     """Be one read transaction.
 
-    `owner` and `slot` are given if the thread has entered and has got a replica, `since` if the read has been waiting.
+    `owner` and `slot` are given if the thread has entered and has got a replica.
     """
 
-    __slots__ = ("_limit", "_owner", "_pool", "_since", "_slot")
+    __slots__ = ("_limit", "_owner", "_pool", "_slot")
 
     def __init__(
         self,
@@ -346,14 +358,11 @@ class _Reading:
         limit: Limit | None,
         owner: Hashable = None,
         slot: Slot | None = None,
-        *,
-        since: float | None = None,
     ) -> None:
         self._pool = pool
         self._limit = limit
         self._owner = owner
         self._slot = slot
-        self._since = since
 
     def __enter__(self) -> Guest:
         core, limit = self._pool._core, self._limit
@@ -362,11 +371,9 @@ class _Reading:
         else:
             slot = self._slot
         try:
-            since = self._since
             if slot is None:
-                since = since or time.monotonic()
+                since = time.monotonic()
                 slot = self._pool._take_replica(limit)
-            if since is not None:
                 core.waited("read", since)
             self._slot = slot
             return core.start_read(slot, limit)

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import TYPE_CHECKING, Any
 
 from replicate.errors import PoolClosedError
 from replicate.limits import Limit
+from replicate.owners import acting_for
 
 if TYPE_CHECKING:
     from replicate.core import PoolCore
@@ -24,16 +25,23 @@ __all__ = ["Servers"]
 
 _IDLE_SECONDS = 5.0
 """How long a thread without work stays."""
+_LOOK_SECONDS = 1.0
+"""How often a thread that waits looks whether any thread is at work."""
+
+
+def _bounded(remaining: float | None) -> float:
+    return _LOOK_SECONDS if remaining is None else min(remaining, _LOOK_SECONDS)
 
 
 class _Job:
     """Be one queued read. Who claims it runs it, or gives it up."""
 
-    __slots__ = ("_unclaimed", "began", "done", "error", "fn", "limit", "result")
+    __slots__ = ("_unclaimed", "began", "done", "error", "fn", "limit", "owner", "result")
 
-    def __init__(self, fn: Callable[[Guest], Any], limit: Limit) -> None:
+    def __init__(self, fn: Callable[[Guest], Any], limit: Limit, owner: Hashable) -> None:
         self.fn = fn
         self.limit = limit
+        self.owner = owner
         self.began = time.monotonic()
         self.result: Any = None
         self.error: BaseException | None = None
@@ -51,7 +59,7 @@ class _Job:
 
 
 class Servers:
-    """Run queued reads of one pool; `read` does one here and now, given also since when it has been waiting."""
+    """Run queued reads of one pool; `read` does one for somebody who has entered and has waited since some time."""
 
     def __init__(self, core: PoolCore, read: Callable[[Callable[[Guest], Any], Limit, float], Any]) -> None:
         self._core = core
@@ -62,23 +70,27 @@ class Servers:
         self._active = 0
         """Threads that have work, or look for some."""
 
-    def run(self, fn: Callable[[Guest], Any], limit: Limit) -> Any:
-        """Have ``fn(guest)`` called, and wait for what it gives or raises.
+    def run(self, fn: Callable[[Guest], Any], limit: Limit, owner: Hashable) -> Any:
+        """Have ``fn(guest)`` called for `owner`, and wait for what it gives or raises.
 
         Raises `PoolTimeoutError` and `PoolClosedError` for a read that wasn't begun. A read whose caller is interrupted,
-        by Ctrl-C, is stopped.
+        by Ctrl-C, is stopped. Where no thread can be started, the caller does the read itself.
         """
-        job = _Job(fn, limit)
+        job = _Job(fn, limit, owner)
         try:
             self._jobs.append(job)
             if self._active < self._core.state.size:
                 self._call()
             if self._core.state.closed:
                 self.close()
-            if not job.done.acquire(timeout=-1 if limit.remaining is None else limit.remaining):
-                if job.claim():
-                    raise self._core.no_replica(limit)
-                job.done.acquire()
+            while not job.done.acquire(timeout=_bounded(limit.remaining)):
+                if limit.remaining == 0:
+                    if job.claim():
+                        raise self._core.no_replica(limit)
+                    job.done.acquire()
+                    break
+                if not self._active and job.claim():
+                    return self._read(fn, limit, job.began)
         except BaseException:
             if not job.claim():
                 limit.cancel("the thread that waited for this read was interrupted")
@@ -90,6 +102,11 @@ class Servers:
         finally:
             # The exception knows this frame, by its traceback: the frame isn't to know it.
             job.error = None
+
+    def refresh(self) -> None:
+        """Get as many threads to work as there are replicas for now, after a pool has grown."""
+        for _ in range(min(len(self._jobs), self._core.state.size)):
+            self._call()
 
     def close(self) -> None:
         """Have those that wait for a read to begin told that there's none to come."""
@@ -114,10 +131,10 @@ class Servers:
             return
         try:
             threading.Thread(target=self._serve, name=f"replicate-{self._core.name}", daemon=True).start()
-        except BaseException:
+        except RuntimeError:
+            # The system has no more threads. Who waits looks now and then whether anybody is at work.
             with self._lock:
                 self._active -= 1
-            raise
 
     def _serve(self) -> None:
         """Run jobs until there have been none for a while."""
@@ -132,7 +149,8 @@ class Servers:
                 continue
             if job.claim():
                 try:
-                    job.result = self._read(job.fn, job.limit, job.began)
+                    with acting_for(job.owner):
+                        job.result = self._read(job.fn, job.limit, job.began)
                 except BaseException as error:
                     job.error = error
                 job.done.release()

@@ -137,6 +137,7 @@ class RemoteImage:
     """Hold a pool's committed state for workers; the same to a pool as `replicate.image.StateImage`."""
 
     mode = "log"
+    commits = 0
 
     def __init__(self, leader: Instance, *, private: frozenset[int], overlay: bool) -> None:
         """Begin with a leader that hasn't been started; `overlay` memories where the worker's system and engine allow it."""
@@ -205,6 +206,7 @@ class RemoteImage:
             assert small.proposal is not None
             version = self._next_version(small.proposal)
         self._now = version
+        self.commits += 1
         _remote(leader).sync_later(Pending(self, version, True, False))
         return CopyCost(small.pages, small.pages * PAGE)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import Any, ClassVar, NoReturn
 
 from replicate.adapter import Adapter
 from replicate.errors import ArgumentTypeError, ConcurrentUseError, UnsupportedError, WorkerError
@@ -20,6 +20,8 @@ __all__ = ["RemoteInstance"]
 
 class RemoteInstance(AskingInstance):
     """Be one running copy of a module, in a process of its own."""
+
+    enters_itself: ClassVar[bool] = True
 
     # -- life ----------------------------------------------------------------------------------------------------------
 

@@ -40,7 +40,7 @@ class ServedDriver(SyncDriver):
     def read(self, fn: Callable[..., Any], *, timeout: float | None = None) -> Any:
         owner = self.core.enter()
         try:
-            return self.pool._servers.run(fn, Limit(self.core.engine, timeout))
+            return self.pool._servers.run(fn, Limit(self.core.engine, timeout), owner)
         finally:
             self.core.leave(owner)
 

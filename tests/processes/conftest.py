@@ -9,9 +9,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from fake_interpreters import world
 
 from replicate.errors import EngineUnavailableError
 from replicate.processes.interpreters import find_interpreter
+
+__all__ = ["children", "is_running", "needs_wasmer", "process_tools", "wait_until", "wasmer", "world"]
 
 if sys.platform != "linux":
     collect_ignore_glob = ["test_*.py"]

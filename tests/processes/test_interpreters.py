@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from replicate.errors import EngineError, EngineUnavailableError, UnknownEngineError
 from replicate.processes import interpreters, probing
-from replicate.processes.environments import CORE_REQUIREMENTS, find_environment
+from replicate.processes.environments import CORE_REQUIREMENTS, find_environment, load_environment
 from replicate.processes.interpreters import Candidate, candidates, find_base, find_interpreter
 from replicate.processes.places import THIS
 from replicate.processes.probing import Probed, forget_probes, probe
@@ -269,8 +269,9 @@ def test_names_that_have_no_environment(world: World) -> None:
     with pytest.raises(UnknownEngineError, match="no engine is called 'nope'; registered are: fake, plain"):
         find_interpreter("nope")
     with pytest.raises(EngineError, match="'plain' needs no environment of its own: it runs inside this process"):
-        find_interpreter("plain")
+        load_environment("plain")
     assert find_environment("plain") is None
+    assert find_interpreter("plain") == Path(sys.executable)
 
 
 def test_a_declaration_that_is_broken_names_its_package(world: World) -> None:
