@@ -12,6 +12,8 @@ import json
 import sys
 from importlib.machinery import ModuleSpec, PathFinder
 
+__all__ = ["main"]
+
 
 class _Finder:
     """Find the parent's packages before this interpreter's own of the same names."""

@@ -55,12 +55,9 @@ def parallel(engine: str) -> Figure:
         Pool.open(WAT, engine=engine, workers="processes", replicas=1) as single,
         Pool.open(WAT, engine=engine, workers="processes", replicas=2) as double,
     ):
-        turns = 100_000
-        began = time.perf_counter()
-        single.read(lambda guest: guest.call("spin", turns))
-        began = time.perf_counter()
-        single.read(lambda guest: guest.call("spin", turns * 10))
-        turns = int(turns * 10 * _WORK_SECONDS / (time.perf_counter() - began))
+        turns = 1_000_000
+        (seconds,) = best_of([lambda: single.read(lambda guest: guest.call("spin", turns))], calls=1)
+        turns = int(turns * _WORK_SECONDS / seconds)
         double.read(one)
         rounds = [(throughput(single, turns, 1), throughput(double, turns, 2)) for _ in range(_ROUNDS)]
         best_single, best_double = (max(column) for column in zip(*rounds, strict=True))
