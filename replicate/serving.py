@@ -85,14 +85,15 @@ class Servers:
                 self.close()
             while not job.done.acquire(timeout=_bounded(limit.remaining)):
                 if limit.remaining == 0:
-                    if job.claim():
-                        raise self._core.no_replica(limit)
+                    in_vain = self._core.no_replica(limit)
+                    if self._take_back(job):
+                        raise in_vain
                     job.done.acquire()
                     break
-                if not self._active and job.claim():
+                if not self._active and self._take_back(job):
                     return self._read(fn, limit, job.began)
         except BaseException:
-            if not job.claim():
+            if not self._take_back(job):
                 limit.cancel("the thread that waited for this read was interrupted")
             raise
         if job.error is None:
@@ -102,6 +103,16 @@ class Servers:
         finally:
             # The exception knows this frame, by its traceback: the frame isn't to know it.
             job.error = None
+
+    def _take_back(self, job: _Job) -> bool:
+        """Claim a job for its caller, and take it out of the queue."""
+        if not job.claim():
+            return False
+        try:
+            self._jobs.remove(job)
+        except ValueError:
+            pass
+        return True
 
     def refresh(self) -> None:
         """Get as many threads to work as there are replicas for now, after a pool has grown."""

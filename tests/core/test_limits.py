@@ -194,3 +194,23 @@ def test_a_trap_is_still_a_trap_under_a_deadline(pool: Any) -> None:
 
 def _trap(guest: Any) -> None:
     raise Trap("ours")
+
+
+NESTED = """
+import signal, threading
+from replicate import Pool
+
+one, other = Pool.open(WAT, replicas=1), Pool.open(WAT, replicas=1)
+threading.Timer(0.5, signal.pthread_kill, [threading.main_thread().ident, signal.SIGINT]).start()
+try:
+    one.read(lambda guest: (other.read(lambda guest: 1), guest.call("forever")))
+except KeyboardInterrupt:
+    print("stopped")
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there's no pthread_kill there")
+def test_ctrl_c_works_in_a_guest_around_a_read_of_another_pool() -> None:
+    wat = '(module (func (export "forever") (loop $l (br $l))))'
+    done = subprocess.run([sys.executable, "-c", f"WAT = {wat!r}{NESTED}"], capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.stderr) == ("stopped\n", "")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import os
 import signal
 import threading
@@ -13,7 +15,7 @@ from drivers import DRIVERS
 from subjects import CELLS, HostFailure
 
 import replicate
-from replicate import Adapter, HostFunction, NotReplicableError, Pool, Snapshot, Trap
+from replicate import Adapter, AsyncPool, HostFunction, NotReplicableError, Pool, Snapshot, Trap
 from replicate.configuration import Configuration
 from replicate.errors import (
     ArityError,
@@ -592,3 +594,68 @@ def test_a_pool_in_a_forked_child_never_hangs_whoever_held_its_locks() -> None:
                     os._exit(2)
         assert os.waitpid(child, 0)[1] == 0
         assert pool.read(lambda guest: 3) == 3
+
+
+def test_handles_let_one_thread_at_a_time_in() -> None:
+    """Otherwise one thread could use what another frees, or the next transaction's state."""
+    with Pool.open(COUNTER, replicas=1) as pool, pool.reading() as guest:
+        memory, number = guest.memory, guest.globals[0]
+        instance = guest._instance
+        assert instance is not None
+        assert instance.gate.enter(False)
+        for use in (
+            lambda: memory.read(0, 4),
+            lambda: memory.write(0, b"x"),
+            lambda: memory.size,
+            lambda: memory.grow(1),
+            lambda: memory.unpack("<i", 0),
+            lambda: number.value,
+        ):
+            with pytest.raises(ConcurrentUseError):
+                use()
+        instance.gate.leave()
+        assert memory.read(0, 4) == b"\0\0\0\0"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there's no fork here")
+def test_a_forked_child_that_forgets_the_parents_pool_harms_no_pool_of_its_own() -> None:
+    large = COUNTER.replace('(export "memory") 1', '(export "memory") 16')
+    pool = Pool.open(large, replicas=1)
+    child = os.fork()
+    if child == 0:
+        signal.alarm(30)
+        try:
+            own = Pool.open(large, replicas=1)
+            del pool
+            gc.collect()
+            own.write(lambda guest: guest.call("store", 0, 5))
+            os._exit(0 if own.read(lambda guest: guest.call("load", 0)) == 5 else 1)
+        finally:
+            os._exit(2)
+    assert os.waitpid(child, 0)[1] == 0
+    pool.close()
+
+
+def test_a_job_that_no_thread_can_be_started_for_is_undone_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        async with AsyncPool.open(COUNTER, replicas=1) as pool:
+            await pool.write(lambda guest: None)
+            busy = threading.Event()
+            held = asyncio.create_task(pool.read(lambda guest: busy.wait(60)))
+            await asyncio.sleep(0.05)
+            right = threading.Thread.start
+
+            def start(self: threading.Thread) -> None:
+                raise RuntimeError("can't start new thread")
+
+            monkeypatch.setattr(threading.Thread, "start", start)
+            with pytest.raises(PoolError, match="can't start a thread"):
+                await pool.write(lambda guest: guest.call("store", 0, 99))
+            monkeypatch.setattr(threading.Thread, "start", right)
+            await pool.write(lambda guest: guest.call("store", 4, 2))
+            busy.set()
+            await held
+            assert await pool.read(lambda guest: (guest.call("load", 0), guest.call("load", 4))) == (0, 2)
+            assert pool.version == 2
+
+    asyncio.run(main())

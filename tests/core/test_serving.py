@@ -203,6 +203,58 @@ def test_a_timeout_is_a_number_of_seconds(pool: Pool, timeout: Any, error: type[
     assert pool.write(lambda guest: guest.call("get"), timeout=1e300) == 0
 
 
+def test_a_pool_that_grows_serves_those_in_the_queue(pool: Pool) -> None:
+    running, end = threading.Event(), threading.Event()
+    with Busy(pool) as busy:
+        first = Aside(lambda: pool.read(lambda guest: (running.set(), end.wait(60)), any_thread=True))
+        queued(pool, 0)
+        second = Aside(lambda: pool.read(lambda guest: guest.call("get"), any_thread=True))
+        queued(pool, 1)
+        busy.end.set()
+        assert running.wait(60)
+        pool.resize(2)
+        assert second.get() == 0
+        end.set()
+        first.get()
+
+
+def test_without_threads_callers_do_their_reads_themselves(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("replicate.serving._LOOK_SECONDS", 0.05)
+    right = threading.Thread.start
+
+    def start(self: threading.Thread) -> None:
+        if self.name.startswith("replicate-"):
+            raise RuntimeError("can't start new thread")
+        right(self)
+
+    with Busy(pool) as busy:
+        monkeypatch.setattr(threading.Thread, "start", start)
+        asked = [
+            Aside(lambda: pool.read(lambda guest: threading.current_thread() is not None, any_thread=True))
+            for _ in range(3)
+        ]
+        time.sleep(0.1)
+        busy.end.set()
+        assert [each.get() for each in asked] == [True] * 3
+    assert pool.stats().readers_waiting == 0
+
+
+def test_what_the_caller_has_open_counts_for_the_thread_that_reads_for_it() -> None:
+    with Pool.open(WAT, replicas=1, name="A") as one, Pool.open(WAT, replicas=1, name="B") as other:
+
+        def around() -> object:
+            return one.write(lambda guest: other.read(lambda guest: one.write(lambda guest: 1), any_thread=True))
+
+        with pytest.raises(NestedTransactionError, match="'A'"):
+            around()
+        with Busy(other) as busy:
+            asked = Aside(around)
+            queued(other, 0)
+            busy.end.set()
+            assert isinstance(asked.get(), NestedTransactionError)
+        assert one.write(lambda guest: 2) == 2
+
+
 INTERRUPTED = """
 import signal, threading, time
 from replicate import Pool
