@@ -1,0 +1,124 @@
+"""Measure variants against each other, in turns, in one process.
+
+Every round takes one sample of each variant, so that whatever else the machine does hits them all; each second round goes
+through them backwards. A sample of a call is the best of some short batches: shorter than the time for which a busy system
+takes a core away, so that one of them is likely to have had it whole. A round without record warms everything up.
+"""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Callable, Sequence
+
+import attrs
+
+from replicate.cli.bench.crowd import Crowd
+from replicate.cli.bench.machine import spin
+from replicate.cli.bench.results import Role, Series, Unit
+
+__all__ = ["Pace", "Sampler", "Variant", "clock", "crowd_sampler", "run_rounds", "timed"]
+
+Sampler = Callable[[], Sequence[float]]
+clock = time.perf_counter
+_SPINS = 20_000
+_MOST_CALLS = 100_000
+
+
+@attrs.frozen
+class Pace:
+    """Say how long to measure: rounds, and what a sample takes at least."""
+
+    rounds: int = 20
+    batch_seconds: float = 0.002
+    batches: int = 5
+    crowd_seconds: float = 0.05
+    slice_seconds: float = 0.1
+    """How long reads are watched for, in each round, where every one counts."""
+    spins: int = 1_000_000
+    """The work by which the real number of cores is measured."""
+
+
+@attrs.frozen(kw_only=True)
+class Variant:
+    """Be one thing to measure; see `Series`. `sample` takes one sample, or several."""
+
+    group: str
+    name: str
+    curve: str
+    sample: Sampler
+    x: float | None = None
+    role: Role = "call"
+    unit: Unit = "s"
+
+
+def timed(act: Callable[[], object], pace: Pace) -> Sampler:
+    """Give what takes a sample of a call: its seconds, in the best of the batches."""
+    calls = 0
+
+    def batch(count: int) -> float:
+        began = clock()
+        for _ in range(count):
+            act()
+        return clock() - began
+
+    def sample() -> Sequence[float]:
+        nonlocal calls
+        if not calls:
+            calls, took = 1, batch(1)
+            while took < pace.batch_seconds and calls < _MOST_CALLS:
+                # The first calls are the slowest: grow by steps.
+                calls = min(_MOST_CALLS, max(calls + 1, min(calls * 8, round(calls * pace.batch_seconds / took))))
+                took = batch(calls)
+        return (min(batch(calls) for _ in range(pace.batches)) / calls,)
+
+    return sample
+
+
+def crowd_sampler(crowd: Crowd, act: Callable[[], object], pace: Pace) -> Sampler:
+    """Give what takes a sample of a crowd: the seconds until every thread has done it once, on average of some laps."""
+    laps = 0
+
+    def sample() -> Sequence[float]:
+        nonlocal laps
+        if not laps:
+            crowd.seconds(act, 1)
+            laps = max(1, round(pace.crowd_seconds / max(crowd.seconds(act, 1), 1e-6)))
+        return (crowd.seconds(act, laps),)
+
+    return sample
+
+
+def run_rounds(
+    variants: Sequence[Variant], *, rounds: int, on_round: Callable[[], object]
+) -> tuple[list[Series], list[float]]:
+    """Measure all variants in interleaved rounds; give their samples, and those of the plain Python loop beside them."""
+    samples: list[list[float]] = [[] for _ in variants]
+    reference: list[float] = []
+    for variant in variants:
+        variant.sample()
+    on_round()
+    gc.collect()
+    gc.disable()
+    try:
+        for number in range(rounds):
+            reference.append(min(spin(_SPINS) for _ in range(5)))
+            order = range(len(variants)) if number % 2 == 0 else range(len(variants) - 1, -1, -1)
+            for position in order:
+                samples[position] += variants[position].sample()
+            on_round()
+    finally:
+        gc.enable()
+    series = [
+        Series(
+            group=each.group,
+            name=each.name,
+            curve=each.curve,
+            x=each.x,
+            role=each.role,
+            unit=each.unit,
+            samples=tuple(taken),
+        )
+        for each, taken in zip(variants, samples, strict=True)
+    ]
+    return series, reference
