@@ -9,7 +9,7 @@ from typing import Literal
 import attrs
 
 from replicate.cli.bench.results import Result, Series
-from replicate.cli.bench.samples import Interval, holm, mann_whitney, ratio_interval
+from replicate.cli.bench.samples import Interval, growth_interval, holm, mann_whitney, percentile
 from replicate.errors import ReplicateError
 
 __all__ = ["Change", "Comparison", "Verdict", "compare_results"]
@@ -20,23 +20,26 @@ _CHANCE = 0.01
 """A change that isn't one is called one in at most this share of comparisons, all series together."""
 _FEWEST = 6
 """With fewer samples a side no difference can be told from chance."""
-_SAME_CORES = 0.15
-"""When the cores that the machine really gave differ by more than this share, what takes several of them can't be compared."""
+_FREE_CORES = 0.85
+"""When the machine really gave less than this share of its cores in one of the runs, a crowd's times can't be compared."""
+_QUICK = 0.25
+_LEAST_BYTES = 256 << 10
 _SAME_MACHINE = ("cpu", "cores", "kernel", "python")
 
 
 @attrs.frozen
 class Change:
-    """Say what became of one series: by how much its median grew, allowing for the machine's own speed."""
+    """Say what became of one series."""
 
     series: Series
     before: Series
     growth: Interval
+    """By how much the median grew."""
     chance: float
     """The probability of such a difference in rank if nothing has changed, corrected for the number of series."""
     verdict: Verdict
     reason: str = ""
-    """Why it's called noise, if it is."""
+    """Why it's called noise, if it is: ``few samples``, ``busy cores``, or a ``spread`` too wide to tell."""
 
 
 @attrs.frozen
@@ -45,7 +48,7 @@ class Comparison:
 
     changes: tuple[Change, ...]
     speed: float
-    """How many times as long the plain Python loop took in the second run; times are divided by it."""
+    """How many times as long the plain Python loop took in the second run."""
     warnings: tuple[str, ...]
 
     @property
@@ -57,10 +60,11 @@ class Comparison:
 def compare_results(old: Result, new: Result, *, least: float) -> Comparison:
     """Compare each series that both have; a change is one if it's at least `least`, 0.1 for 10 %, and no chance.
 
-    Three things must come together: the median has changed by `least` or more, the 99 % interval of that change (block
-    bootstrap) leaves out half of it, and the samples differ in rank (Mann-Whitney, corrected by Holm for the number of
-    series). Times are first divided by those of a plain Python loop of the same run. Raises `ReplicateError` for runs of
-    different things.
+    Four things must come together: the median has changed by `least` or more, and so has the lower quartile, since what
+    other programs do to the machine shows in the slower samples first; the median's 99 % interval (bootstrap) leaves out
+    half of `least`; and the samples differ in rank (Mann-Whitney, corrected by Holm for the number of series). If a plain
+    Python loop has got slower too, times must have grown by as much more. Raises `ReplicateError` for runs of different
+    things.
     """
     _check_comparable(old, new)
     known = {each.key: each for each in old.series}
@@ -69,16 +73,28 @@ def compare_results(old: Result, new: Result, *, least: float) -> Comparison:
         for each in new.series
         if each.key in known and each.role != "latency" and each.role == known[each.key].role
     ]
-    speed = statistics.median(new.reference) / statistics.median(old.reference)
-    cores = statistics.median(new.cores) / statistics.median(old.cores)
-    scaled = [_scaled(after, 1.0 if after.role == "memory" else speed) for _, after in pairs]
-    chances = holm([mann_whitney(before.samples, samples) for (before, _), samples in zip(pairs, scaled, strict=True)])
+    speed = _quick(new.reference) / _quick(old.reference)
+    cores = min(statistics.median(run.cores) / run.machine["cores"] for run in (old, new))
+    chances = holm([mann_whitney(before.samples, after.samples) for before, after in pairs])
     changes = []
-    for (before, after), samples, chance in zip(pairs, scaled, chances, strict=True):
-        growth = ratio_interval(before.samples, samples)
-        verdict, reason = _judge(before, after, growth, chance, cores, least)
+    for (before, after), chance in zip(pairs, chances, strict=True):
+        passes = _worth_comparing(before), _worth_comparing(after)
+        growth, quick = growth_interval(*passes), growth_interval(*passes, share=_QUICK)
+        verdict, reason = _judge(
+            before, after, growth, quick, chance, cores, 1.0 if after.unit != "s" else speed, least
+        )
         changes.append(Change(after, before, growth, chance, verdict, reason))
     return Comparison(tuple(changes), speed, tuple(_warnings(old, new, cores)))
+
+
+def _worth_comparing(series: Series) -> list[list[float]]:
+    """Give the samples of each pass; sizes below which nobody cares are all one."""
+    least = _LEAST_BYTES if series.unit == "bytes" else 0.0
+    return [[max(sample, least) for sample in each] for each in series.by_pass]
+
+
+def _quick(samples: Sequence[float]) -> float:
+    return percentile(sorted(samples), _QUICK)
 
 
 def _check_comparable(old: Result, new: Result) -> None:
@@ -97,25 +113,30 @@ def _check_comparable(old: Result, new: Result) -> None:
                 )
 
 
-def _scaled(series: Series, speed: float) -> Sequence[float]:
-    return [sample / speed for sample in series.samples]
-
-
 def _judge(
-    before: Series, after: Series, growth: Interval, chance: float, cores: float, least: float
+    before: Series,
+    after: Series,
+    growth: Interval,
+    quick: Interval,
+    chance: float,
+    cores: float,
+    speed: float,
+    least: float,
 ) -> tuple[Verdict, str]:
     if min(len(before.samples), len(after.samples)) < _FEWEST:
-        return "noise", f"fewer than {_FEWEST} samples: take more rounds"
-    if after.role == "crowd" and abs(cores - 1) > _SAME_CORES:
-        return "noise", "the machine gave other programs more of its cores in one of the runs"
+        return "noise", "few samples"
+    if after.role == "crowd" and cores < _FREE_CORES:
+        return "noise", "busy cores"
     if chance < _CHANCE:
-        if growth.estimate >= 1 + least and growth.low > 1 + least / 2:
+        # A slower machine explains what is slower, a faster one doesn't excuse it.
+        slower, faster = max(speed, 1.0), min(speed, 1.0)
+        if min(growth.estimate, quick.estimate) >= (1 + least) * slower and growth.low > (1 + least / 2) * slower:
             return "slower", ""
-        if growth.estimate <= 1 / (1 + least) and growth.high < 1 / (1 + least / 2):
+        if max(growth.estimate, quick.estimate) <= faster / (1 + least) and growth.high < faster / (1 + least / 2):
             return "faster", ""
     if growth.low > 1 / (1 + least) and growth.high < 1 + least:
         return "no change", ""
-    return "noise", "the samples spread too much to tell"
+    return "noise", "spread"
 
 
 def _warnings(old: Result, new: Result, cores: float) -> list[str]:
@@ -125,12 +146,16 @@ def _warnings(old: Result, new: Result, cores: float) -> list[str]:
             found.append(f"{name} was {old.machine.get(name)} then and is {new.machine.get(name)} now")
     if old.module != new.module:
         found.append("the module isn't the same: its SHA-256 differs")
-    if abs(cores - 1) > _SAME_CORES:
+    if cores < _FREE_CORES:
         found.append(
-            f"the cores really gave {statistics.median(old.cores):.2f} cores' worth of work then and give "
-            f"{statistics.median(new.cores):.2f} now: what needs several of them can't be compared"
+            f"the machine was busy: {_given(old)} cores were to be had then and {_given(new)} now, so that what takes "
+            "several can't be compared, and the rest less surely"
         )
     keys = {each.key for each in old.series} ^ {each.key for each in new.series}
     if keys:
         found.append(f"{len(keys)} series are in one of the runs only")
     return found
+
+
+def _given(result: Result) -> str:
+    return f"{statistics.median(result.cores):.2f} of {result.machine['cores']}"

@@ -55,14 +55,15 @@ def run_module(options: ModuleOptions) -> Result:
     recorder = Recorder(load_engine(options.engine), options.pace)
     if subject.write is None:
         recorder.note("without --write the cost of your writes, and reads beside a writer, weren't measured")
-    measure_calls(recorder, subject)
-    with Crowd(options.threads) as crowd:
-        measure_scaling(recorder, subject, crowd, options.sizes)
-    measure_latency(recorder, subject)
-    if options.workers is Workers.threads:
-        measure_commits(recorder, subject)
-        measure_spawning(recorder, subject)
-    measure_memory(recorder, subject, options.sizes)
+    for _ in recorder.passes():
+        measure_calls(recorder, subject)
+        with Crowd(options.threads) as crowd:
+            measure_scaling(recorder, subject, crowd, options.sizes)
+        measure_latency(recorder, subject)
+        if options.workers is Workers.threads:
+            measure_commits(recorder, subject)
+            measure_spawning(recorder, subject)
+            measure_memory(recorder, subject, options.sizes)
     return recorder.result(
         "module",
         subject={

@@ -27,7 +27,7 @@ _DIRTY_PAGES = (1, 8, 64, 512)
 _SIZES = (16 << 20, 64 << 20, 256 << 20)
 """The sizes that a guest is grown to; the larger ones take some GiB with plain copies."""
 _DIRTY = 50
-_MEMORY_ROUNDS = 3
+_MEMORY_ROUNDS = 2
 _MEETING_SECONDS = 60.0
 
 

@@ -11,7 +11,7 @@ from replicate.cli.bench.comparison import Comparison
 from replicate.cli.bench.pictures import charts_of
 from replicate.cli.bench.results import Result
 from replicate.cli.bench.svg import COLOURS, svg_of
-from replicate.cli.bench.tables import TableOf, comparison_table, facts_of, headline_of, tables_of, title_of
+from replicate.cli.bench.tables import TableOf, comparison_table, facts_of, headline_of, tables_of, title_of, verdict_of
 from replicate.errors import ReplicateError
 
 __all__ = ["page_of", "save_page"]
@@ -81,6 +81,7 @@ def _table(table: TableOf) -> str:
 
 
 def _comparison(comparison: Comparison) -> Iterator[str]:
+    yield f'<p class="headline">{escape(verdict_of(comparison))}</p>'
     yield _table(comparison_table(comparison))
     for warning in comparison.warnings:
         yield f"<p>{escape(warning)}</p>"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
@@ -27,7 +27,8 @@ class Recorder:
         self._began = time.monotonic()
         self._date = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
         self._machine = describe_machine(engine)
-        self._series: list[Series] = []
+        self._series: dict[str, Series] = {}
+        self._pass = 1
         self._reference: list[float] = []
         self._cores: list[float] = []
         self._groups: dict[str, str] = {}
@@ -38,24 +39,36 @@ class Recorder:
         with terminal.working("finding out how many cores there really are"):
             self._cores.append(real_cores(usable_cores(), spins=self.pace.spins))
 
+    def passes(self) -> Iterator[None]:
+        """Go through the passes; each is to do all experiments."""
+        for number in range(self.pace.all_passes):
+            self._pass = number + 1
+            yield
+
     def measure(self, title: str, variants: Sequence[Variant], *, rounds: int | None = None) -> None:
-        """Measure the variants of one experiment by turns, and how much of the machine there was after it."""
+        """Measure the variants of one experiment by turns, and how much of the machine there was after it.
+
+        `rounds` are those of this pass.
+        """
         if not variants:
             return
-        wanted = rounds or self.pace.rounds
+        wanted = rounds or self.pace.rounds_of_a_pass
         for each in variants:
             self._groups.setdefault(each.group, title)
         with _progress() as progress:
-            task = progress.add_task(title, total=wanted + 1)
+            task = progress.add_task(f"{title} ({self._pass} of {self.pace.all_passes})", total=wanted + 1)
             series, reference = run_rounds(variants, rounds=wanted, on_round=_advancing(progress, task))
-        self._series += series
+        for one in series:
+            known = self._series.get(one.key)
+            self._series[one.key] = one if known is None else known.followed_by(one)
         self._reference += reference
         if any(each.role == "crowd" for each in variants):
             self._look_at_cores()
 
     def note(self, text: str) -> None:
         """Keep a remark for whoever reads the result: what couldn't be measured, for instance."""
-        self._notes.append(text)
+        if text not in self._notes:
+            self._notes.append(text)
 
     def result(self, benchmark: str, *, subject: Mapping[str, str], settings: Mapping[str, Any], module: str) -> Result:
         """Give all that was found."""
@@ -71,7 +84,7 @@ class Recorder:
             cores=tuple(self._cores),
             groups=dict(self._groups),
             notes=tuple(self._notes),
-            series=tuple(self._series),
+            series=tuple(self._series.values()),
         )
 
 

@@ -40,7 +40,19 @@ class Series:
     x: float | None = None
     role: Role = "call"
     unit: Unit = "s"
+    passes: int = 1
+    """The samples were taken in so many passes, as many in each, one pass after the other."""
     samples: tuple[float, ...]
+
+    @property
+    def by_pass(self) -> tuple[tuple[float, ...], ...]:
+        """Give the samples of each pass."""
+        length = len(self.samples) // self.passes
+        return tuple(self.samples[start : start + length] for start in range(0, len(self.samples), length))
+
+    def followed_by(self, later: Series) -> Series:
+        """Give the series with the samples of a later pass."""
+        return attrs.evolve(self, passes=self.passes + later.passes, samples=self.samples + later.samples)
 
     @property
     def key(self) -> str:
@@ -157,6 +169,9 @@ def _series(fields: Mapping[str, Any]) -> Series:
     role, unit = fields["role"], fields["unit"]
     if role not in get_args(Role) or unit not in get_args(Unit):
         raise ValueError(f"unknown role or unit: {role!r}, {unit!r}")
+    samples, passes = _samples(fields["samples"], least=0.0 if unit == "bytes" else 1e-12), int(fields["passes"])
+    if passes < 1 or (role != "latency" and len(samples) % passes):
+        raise ValueError(f"{len(samples)} samples in {passes} passes")
     return Series(
         group=str(fields["group"]),
         name=str(fields["name"]),
@@ -164,12 +179,13 @@ def _series(fields: Mapping[str, Any]) -> Series:
         x=None if fields["x"] is None else float(fields["x"]),
         role=role,
         unit=unit,
-        samples=_samples(fields["samples"]),
+        passes=passes,
+        samples=samples,
     )
 
 
-def _samples(values: Any) -> tuple[float, ...]:
+def _samples(values: Any, *, least: float = 1e-12) -> tuple[float, ...]:
     samples = tuple(map(float, values))
-    if not samples or not all(math.isfinite(each) for each in samples):
-        raise ValueError("samples are missing, or aren't numbers")
+    if not samples or not all(math.isfinite(each) and each >= least for each in samples):
+        raise ValueError("samples are missing, or aren't positive numbers")
     return samples

@@ -30,6 +30,8 @@ class Pace:
     """Say how long to measure: rounds, and what a sample takes at least."""
 
     rounds: int = 20
+    passes: int = 4
+    """The rounds are shared out among so many passes; each opens its pools anew and does all experiments."""
     batch_seconds: float = 0.002
     batches: int = 5
     crowd_seconds: float = 0.05
@@ -37,6 +39,16 @@ class Pace:
     """How long reads are watched for, in each round, where every one counts."""
     spins: int = 1_000_000
     """The work by which the real number of cores is measured."""
+
+    @property
+    def rounds_of_a_pass(self) -> int:
+        """Give how many rounds each pass has."""
+        return -(-self.rounds // self.all_passes)
+
+    @property
+    def all_passes(self) -> int:
+        """Give how many passes there are: no more than rounds."""
+        return min(self.passes, self.rounds)
 
 
 @attrs.frozen(kw_only=True)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 import random
-import statistics
 from collections.abc import Sequence
 
 import attrs
 
-__all__ = ["Interval", "Summary", "holm", "mann_whitney", "percentile", "ratio_interval", "summarise"]
+__all__ = ["Interval", "Summary", "growth_interval", "holm", "mann_whitney", "percentile", "summarise"]
 
 _RESAMPLES = 1000
 
@@ -70,29 +69,34 @@ def mann_whitney(one: Sequence[float], other: Sequence[float]) -> float:
     return math.erfc(distance / math.sqrt(2 * variance))
 
 
-def ratio_interval(before: Sequence[float], after: Sequence[float], *, seed: int = 0) -> Interval:
-    """Estimate by how much the median has grown, as a ratio, with the interval that chance allows.
+def growth_interval(
+    before: Sequence[Sequence[float]], after: Sequence[Sequence[float]], *, share: float = 0.5, seed: int = 0
+) -> Interval:
+    """Estimate by how much a percentile, the median unless `share` says another, has grown, as a ratio, and its interval.
 
-    The bootstrap, over blocks of neighbouring samples: what follows on each other in time is alike, and resampling each
-    alone would find the interval too narrow. `seed` makes the answer the same each time.
+    Samples come in passes, which are alike inside: something else ran on the machine, or memory lay elsewhere. So the
+    bootstrap draws passes first, and samples within them then: all of them from one pot would promise too narrow an
+    interval. `seed` makes the answer the same each time.
     """
     draw = random.Random(seed)
     ratios = sorted(
-        statistics.median(_resampled(after, draw)) / statistics.median(_resampled(before, draw))
+        _percentile_of(_resampled(after, draw), share) / _percentile_of(_resampled(before, draw), share)
         for _ in range(_RESAMPLES)
     )
-    estimate = statistics.median(after) / statistics.median(before)
+    estimate = _percentile_of(_flat(after), share) / _percentile_of(_flat(before), share)
     return Interval(estimate, percentile(ratios, 0.005), percentile(ratios, 0.995))
 
 
-def _resampled(samples: Sequence[float], draw: random.Random) -> list[float]:
-    count = len(samples)
-    length = max(1, round(count ** (1 / 3)))
-    chosen: list[float] = []
-    while len(chosen) < count:
-        start = draw.randrange(count - length + 1)
-        chosen += samples[start : start + length]
-    return chosen[:count]
+def _percentile_of(samples: Sequence[float], share: float) -> float:
+    return percentile(sorted(samples), share)
+
+
+def _flat(passes: Sequence[Sequence[float]]) -> list[float]:
+    return [sample for each in passes for sample in each]
+
+
+def _resampled(passes: Sequence[Sequence[float]], draw: random.Random) -> list[float]:
+    return _flat([draw.choices(chosen, k=len(chosen)) for chosen in draw.choices(passes, k=len(passes))])
 
 
 def holm(probabilities: Sequence[float]) -> list[float]:

@@ -9,7 +9,7 @@ from replicate.cli.bench.comparison import Comparison
 from replicate.cli.bench.pictures import charts_of
 from replicate.cli.bench.plots import bars, curves
 from replicate.cli.bench.results import Result
-from replicate.cli.bench.tables import TableOf, comparison_table, facts_of, headline_of, tables_of, title_of
+from replicate.cli.bench.tables import TableOf, comparison_table, facts_of, headline_of, tables_of, title_of, verdict_of
 from replicate.cli.terminal import cell, terminal
 
 __all__ = ["show_comparison", "show_result"]
@@ -37,14 +37,13 @@ def show_result(result: Result) -> None:
 
 def show_comparison(comparison: Comparison) -> None:
     """Print what has changed; what is only noise too, since that is no proof that nothing has."""
-    _show_table(comparison_table(comparison), style={"slower": "bold red", "faster": "green"})
+    table = comparison_table(comparison)
+    if table.rows:
+        _show_table(table, style={"slower": "bold red", "faster": "green"})
     for warning in comparison.warnings:
         terminal.facts([("careful", cell(warning))])
-    slower, noisy = len(comparison.slower), sum(each.verdict == "noise" for each in comparison.changes)
     terminal.say("")
-    verdict = f"{slower} of {len(comparison.changes)} series significantly slower or larger"
-    verdict += f", {noisy} too noisy to tell" if noisy else ""
-    terminal.say(Text(verdict, "bold red" if slower else "bold green"), indent=2)
+    terminal.say(cell(verdict_of(comparison), "bold red" if comparison.slower else "bold green"), indent=2)
 
 
 def _show_table(table: TableOf, *, style: dict[str, str] | None = None) -> None:

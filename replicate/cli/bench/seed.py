@@ -88,21 +88,22 @@ def run_seed(options: SeedOptions) -> Result:
         digest = engine.compile(wasm).info.digest
     recorder = Recorder(engine, options.pace)
     sizes = tuple(sorted({*options.sizes, usable_cores()}))
-    with ExitStack() as stack:
-        with terminal.working("opening pools"):
-            single = stack.enter_context(Prolog(engine=options.engine, wasm=wasm, program=_PROGRAM))
-            pools = {
-                (size, rule): stack.enter_context(
-                    PrologPool(engine=options.engine, wasm=wasm, program=_PROGRAM, replicas=size, reset=rule, **how)
-                )
-                for size in sizes
-                for rule in _RULES
-            }
-        # Entered last, left first: nobody asks any more when the pools are closed.
-        crowd = stack.enter_context(Crowd(options.threads))
-        _measure_alone(recorder, single, pools)
-        for workload in WORKLOADS:
-            _measure_crowd(recorder, crowd, workload, single, pools)
+    for _ in recorder.passes():
+        with ExitStack() as stack:
+            with terminal.working("opening pools"):
+                single = stack.enter_context(Prolog(engine=options.engine, wasm=wasm, program=_PROGRAM))
+                pools = {
+                    (size, rule): stack.enter_context(
+                        PrologPool(engine=options.engine, wasm=wasm, program=_PROGRAM, replicas=size, reset=rule, **how)
+                    )
+                    for size in sizes
+                    for rule in _RULES
+                }
+            # Entered last, left first: nobody asks any more when the pools are closed.
+            crowd = stack.enter_context(Crowd(options.threads))
+            _measure_alone(recorder, single, pools)
+            for workload in WORKLOADS:
+                _measure_crowd(recorder, crowd, workload, single, pools)
     return recorder.result(
         "seed",
         subject={},

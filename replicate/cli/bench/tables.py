@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from collections import Counter
 from collections.abc import Iterator
 
 import attrs
@@ -13,7 +14,7 @@ from replicate.cli.bench.pictures import locked_of, speed_up
 from replicate.cli.bench.results import Result, Series
 from replicate.cli.bench.samples import percentile, summarise
 
-__all__ = ["TableOf", "comparison_table", "facts_of", "headline_of", "tables_of", "title_of"]
+__all__ = ["TableOf", "comparison_table", "facts_of", "headline_of", "tables_of", "title_of", "verdict_of"]
 
 
 @attrs.frozen
@@ -85,10 +86,11 @@ def _table(title: str, series: tuple[Series, ...]) -> TableOf:
 
 
 def comparison_table(comparison: Comparison) -> TableOf:
-    """Give what a comparison found, the worst first."""
-    order = {"slower": 0, "faster": 1, "noise": 2, "no change": 3}
+    """Give what a comparison found, the worst first, without what hasn't changed."""
+    order = {"slower": 0, "faster": 1, "noise": 2}
+    told = [each for each in comparison.changes if each.verdict in order]
     rows = []
-    for change in sorted(comparison.changes, key=lambda each: (order[each.verdict], -each.growth.estimate)):
+    for change in sorted(told, key=lambda each: (order[each.verdict], -each.growth.estimate)):
         growth = change.growth
         text = bytes_text if change.series.unit == "bytes" else seconds_text
         rows.append(
@@ -96,24 +98,28 @@ def comparison_table(comparison: Comparison) -> TableOf:
                 change.series.key,
                 text(statistics.median(change.before.samples)),
                 text(statistics.median(change.series.samples)),
-                _percent(growth.estimate),
-                f"{_percent(growth.low)} .. {_percent(growth.high)}",
-                f"{change.chance:.1g}",
+                f"{_percent(growth.estimate)} %",
+                f"{_percent(growth.low)} to {_percent(growth.high)}",
                 change.verdict,
                 change.reason,
             )
         )
-    speed = f"a plain Python loop takes {_percent(comparison.speed)} of its time then"
     return TableOf(
-        f"Then and now ({speed}, which is allowed for)",
-        ("series", "then", "now", "change", "99 % interval", "by chance", "verdict", ""),
-        tuple(rows),
-        (1, 2, 3, 4, 5),
+        "Then and now", ("series", "then", "now", "change", "99 %", "verdict", ""), tuple(rows), (1, 2, 3, 4)
     )
 
 
+def verdict_of(comparison: Comparison) -> str:
+    """Sum a comparison up."""
+    count = Counter(each.verdict for each in comparison.changes)
+    parts = [f"{count[verdict]} {verdict}" for verdict in ("slower", "faster", "no change")]
+    noise = f"{count['noise']} too noisy to tell"
+    speed = f"a plain Python loop took {_percent(comparison.speed)} % longer than then"
+    return f"of {len(comparison.changes)} series {', '.join([*parts, noise])}; {speed}"
+
+
 def _percent(ratio: float) -> str:
-    return f"{(ratio - 1) * 100:+.1f} %"
+    return f"{(ratio - 1) * 100:+.1f}"
 
 
 def facts_of(result: Result) -> Iterator[tuple[str, str]]:
