@@ -9,7 +9,7 @@ from typing import Literal
 import attrs
 
 from replicate.cli.bench.results import Result, Series
-from replicate.cli.bench.samples import Interval, growth_interval, holm, mann_whitney, percentile
+from replicate.cli.bench.samples import Interval, flat, growth_interval, holm, mann_whitney, percentile
 from replicate.errors import ReplicateError
 
 __all__ = ["Change", "Comparison", "Verdict", "compare_results"]
@@ -39,7 +39,8 @@ class Change:
     """The probability of such a difference in rank if nothing has changed, corrected for the number of series."""
     verdict: Verdict
     reason: str = ""
-    """Why it's called noise, if it is: ``few samples``, ``busy cores``, or a ``spread`` too wide to tell."""
+    """Why it's called noise, if it is: ``few samples``, ``busy cores``, a ``spread`` too wide to tell, or a machine of
+    ``other speed``, which may explain it."""
 
 
 @attrs.frozen
@@ -61,7 +62,7 @@ def compare_results(old: Result, new: Result, *, least: float) -> Comparison:
     """Compare each series that both have; a change is one if it's at least `least`, 0.1 for 10 %, and no chance.
 
     Four things must come together: the median has changed by `least` or more, and so has the lower quartile, since what
-    other programs do to the machine shows in the slower samples first; the median's 99 % interval (bootstrap) leaves out
+    other programs do to the machine shows in the slower samples first; the median's 95 % interval (bootstrap) leaves out
     half of `least`; and the samples differ in rank (Mann-Whitney, corrected by Holm for the number of series). If a plain
     Python loop has got slower too, times must have grown by as much more. Raises `ReplicateError` for runs of different
     things.
@@ -79,7 +80,7 @@ def compare_results(old: Result, new: Result, *, least: float) -> Comparison:
     changes = []
     for (before, after), chance in zip(pairs, chances, strict=True):
         passes = _worth_comparing(before), _worth_comparing(after)
-        growth, quick = growth_interval(*passes), growth_interval(*passes, share=_QUICK)
+        growth, quick = growth_interval(*passes), _quick(flat(passes[1])) / _quick(flat(passes[0]))
         verdict, reason = _judge(
             before, after, growth, quick, chance, cores, 1.0 if after.unit != "s" else speed, least
         )
@@ -117,7 +118,7 @@ def _judge(
     before: Series,
     after: Series,
     growth: Interval,
-    quick: Interval,
+    quick: float,
     chance: float,
     cores: float,
     speed: float,
@@ -127,16 +128,18 @@ def _judge(
         return "noise", "few samples"
     if after.role == "crowd" and cores < _FREE_CORES:
         return "noise", "busy cores"
-    if chance < _CHANCE:
-        # A slower machine explains what is slower, a faster one doesn't excuse it.
-        slower, faster = max(speed, 1.0), min(speed, 1.0)
-        if min(growth.estimate, quick.estimate) >= (1 + least) * slower and growth.low > (1 + least / 2) * slower:
-            return "slower", ""
-        if max(growth.estimate, quick.estimate) <= faster / (1 + least) and growth.high < faster / (1 + least / 2):
-            return "faster", ""
     if growth.low > 1 / (1 + least) and growth.high < 1 + least:
         return "no change", ""
-    return "noise", "spread"
+    slower = min(growth.estimate, quick, growth.low + least / 2) / (1 + least)
+    faster = 1 / (max(growth.estimate, quick, growth.high - least / 2) * (1 + least))
+    if chance >= _CHANCE or max(slower, faster) < 1:
+        return "noise", "spread"
+    # A slower machine explains what is slower, a faster one doesn't excuse it.
+    if slower >= max(speed, 1.0):
+        return "slower", ""
+    if faster >= max(1 / speed, 1.0):
+        return "faster", ""
+    return "noise", "other speed"
 
 
 def _warnings(old: Result, new: Result, cores: float) -> list[str]:

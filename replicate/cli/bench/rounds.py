@@ -17,7 +17,7 @@ from replicate.cli.bench.crowd import Crowd
 from replicate.cli.bench.machine import spin
 from replicate.cli.bench.results import Role, Series, Unit
 
-__all__ = ["Pace", "Sampler", "Variant", "clock", "crowd_sampler", "run_rounds", "timed"]
+__all__ = ["DEFAULT_PACE", "Pace", "Sampler", "Variant", "clock", "crowd_sampler", "run_rounds", "timed"]
 
 Sampler = Callable[[], Sequence[float]]
 clock = time.perf_counter
@@ -49,6 +49,9 @@ class Pace:
     def all_passes(self) -> int:
         """Give how many passes there are: no more than rounds."""
         return min(self.passes, self.rounds)
+
+
+DEFAULT_PACE = Pace()
 
 
 @attrs.frozen(kw_only=True)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import random
+import statistics
 from collections.abc import Sequence
 
 import attrs
 
-__all__ = ["Interval", "Summary", "growth_interval", "holm", "mann_whitney", "percentile", "summarise"]
+__all__ = ["Interval", "Summary", "flat", "growth_interval", "holm", "mann_whitney", "percentile", "summarise"]
 
 _RESAMPLES = 1000
 
@@ -24,7 +25,7 @@ class Summary:
 
 @attrs.frozen
 class Interval:
-    """Hold an estimate and the bounds between which it lies with 99 % confidence."""
+    """Hold an estimate and the bounds between which it lies with 95 % confidence."""
 
     estimate: float
     low: float
@@ -69,10 +70,8 @@ def mann_whitney(one: Sequence[float], other: Sequence[float]) -> float:
     return math.erfc(distance / math.sqrt(2 * variance))
 
 
-def growth_interval(
-    before: Sequence[Sequence[float]], after: Sequence[Sequence[float]], *, share: float = 0.5, seed: int = 0
-) -> Interval:
-    """Estimate by how much a percentile, the median unless `share` says another, has grown, as a ratio, and its interval.
+def growth_interval(before: Sequence[Sequence[float]], after: Sequence[Sequence[float]], *, seed: int = 0) -> Interval:
+    """Estimate by how much the median has grown, as a ratio, and its interval.
 
     Samples come in passes, which are alike inside: something else ran on the machine, or memory lay elsewhere. So the
     bootstrap draws passes first, and samples within them then: all of them from one pot would promise too narrow an
@@ -80,23 +79,20 @@ def growth_interval(
     """
     draw = random.Random(seed)
     ratios = sorted(
-        _percentile_of(_resampled(after, draw), share) / _percentile_of(_resampled(before, draw), share)
+        statistics.median(_resampled(after, draw)) / statistics.median(_resampled(before, draw))
         for _ in range(_RESAMPLES)
     )
-    estimate = _percentile_of(_flat(after), share) / _percentile_of(_flat(before), share)
-    return Interval(estimate, percentile(ratios, 0.005), percentile(ratios, 0.995))
+    estimate = statistics.median(flat(after)) / statistics.median(flat(before))
+    return Interval(estimate, percentile(ratios, 0.025), percentile(ratios, 0.975))
 
 
-def _percentile_of(samples: Sequence[float], share: float) -> float:
-    return percentile(sorted(samples), share)
-
-
-def _flat(passes: Sequence[Sequence[float]]) -> list[float]:
+def flat(passes: Sequence[Sequence[float]]) -> list[float]:
+    """Give the samples of all passes."""
     return [sample for each in passes for sample in each]
 
 
 def _resampled(passes: Sequence[Sequence[float]], draw: random.Random) -> list[float]:
-    return _flat([draw.choices(chosen, k=len(chosen)) for chosen in draw.choices(passes, k=len(passes))])
+    return flat([draw.choices(chosen, k=len(chosen)) for chosen in draw.choices(passes, k=len(passes))])
 
 
 def holm(probabilities: Sequence[float]) -> list[float]:

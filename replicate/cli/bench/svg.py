@@ -10,7 +10,7 @@ from replicate.cli.bench.charts import Chart, Line
 __all__ = ["COLOURS", "svg_of"]
 
 _WIDTH, _HEIGHT = 720, 380
-_LEFT, _RIGHT, _TOP, _BOTTOM = 76, 24, 16, 56
+_LEFT, _RIGHT, _TOP, _BOTTOM = 76, 40, 16, 56
 COLOURS = ("#0b6bcb", "#c2410c", "#3f7d20", "#7c3aed", "#6b7280")
 """Told apart also by those who see no red or no green; each line has its own dashes besides."""
 _DASHES = ("", "7 4", "2 4", "10 4 2 4", "4 4")

@@ -105,7 +105,7 @@ def comparison_table(comparison: Comparison) -> TableOf:
             )
         )
     return TableOf(
-        "Then and now", ("series", "then", "now", "change", "99 %", "verdict", ""), tuple(rows), (1, 2, 3, 4)
+        "Then and now", ("series", "then", "now", "change", "95 %", "verdict", ""), tuple(rows), (1, 2, 3, 4)
     )
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
 import attrs
 import typer
 
+from replicate.cli.bench import rounds as measuring
 from replicate.cli.bench.comparison import compare_results
 from replicate.cli.bench.module import ModuleOptions, run_module
 from replicate.cli.bench.opening import Workers, parse_sizes
@@ -27,7 +29,6 @@ __all__ = ["BENCH_EXIT_CODES", "SLOWER", "bench"]
 SLOWER = 3
 BENCH_EXIT_CODES = exit_codes(also="3: with --compare, something got significantly slower. ")
 _SEED = "seed"
-_DEFAULT_PACE = Pace()
 
 
 def bench(
@@ -79,7 +80,7 @@ def bench(
     series, each with group, name, curve, x, role, unit, samples.
     """
     counts = parse_sizes(sizes)
-    pace = attrs.evolve(_DEFAULT_PACE, rounds=rounds)
+    pace = attrs.evolve(measuring.DEFAULT_PACE, rounds=rounds)
     # Before measuring for minutes.
     old = None if compare is None else load_result(compare)
     for path in (json_file, report):
@@ -146,11 +147,15 @@ def _measure(
 
 
 def _check_writable(path: Path | None) -> None:
-    """Raise `ReplicateError` for a file that can't be written, before anything is measured; make it if it isn't there."""
+    """Raise `ReplicateError` for a file that can't be written, before anything is measured."""
     if path is None or str(path) == "-":
         return
-    try:
-        with path.open("a"):
-            pass
-    except OSError as error:
-        raise ReplicateError(f"can't write {str(path)!r}: {error.strerror or error}") from error
+    if path.is_dir():
+        reason = "it's a folder"
+    elif not path.parent.is_dir():
+        reason = f"there's no folder {str(path.parent)!r}"
+    elif not os.access(path if path.exists() else path.parent, os.W_OK):
+        reason = "that isn't allowed"
+    else:
+        return
+    raise ReplicateError(f"can't write {str(path)!r}: {reason}; give another file")
