@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -158,7 +157,6 @@ def measure_memory(recorder: Recorder, subject: Subject, sizes: Sequence[int]) -
 
 def _footprint(subject: Subject, mode: MemoryMode, size: int) -> Sampler:
     def sample() -> Sequence[float]:
-        gc.collect()
         before = proportional_bytes() or 0
         with subject.open_pool(size, "on_commit", memory=mode) as pool:
             _read_on_all(pool, subject)
