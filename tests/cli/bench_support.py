@@ -44,7 +44,7 @@ def made_up(
     role: Role = "call",
     unit: Unit = "s",
     speed: float = 1.0,
-    cores: float = 1.95,
+    others: float = 0.02,
     **fields: Any,
 ) -> Result:
     """Give a result with these series, all of one experiment."""
@@ -57,7 +57,9 @@ def made_up(
         "began": "2026-01-01T00:00:00+00:00",
         "seconds": 1.0,
         "reference": tuple(3e-4 * speed for _ in range(20)),
-        "cores": (cores,),
+        "cores": (1.95,),
+        "others": {"calls": (others,) * 20},
+        "repeated": 0,
         "groups": {"calls": "one thread"},
         "notes": (),
         "series": tuple(

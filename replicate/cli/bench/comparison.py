@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Sequence
 from typing import Literal
 
@@ -20,8 +19,8 @@ _CHANCE = 0.01
 """A change that isn't one is called one in at most this share of comparisons, all series together."""
 _FEWEST = 6
 """With fewer samples a side no difference can be told from chance."""
-_FREE_CORES = 0.85
-"""When the machine really gave less than this share of its cores in one of the runs, a crowd's times can't be compared."""
+_BUSY = 0.15
+"""When other programs took more than this share of the cores in one of the runs, a crowd's times can't be compared."""
 _QUICK = 0.25
 _LEAST_BYTES = 256 << 10
 _SAME_MACHINE = ("cpu", "cores", "kernel", "python")
@@ -75,17 +74,20 @@ def compare_results(old: Result, new: Result, *, least: float) -> Comparison:
         if each.key in known and each.role != "latency" and each.role == known[each.key].role
     ]
     speed = _quick(new.reference) / _quick(old.reference)
-    cores = min(statistics.median(run.cores) / run.machine["cores"] for run in (old, new))
+    crowds = {after.group for _, after in pairs if after.role == "crowd"}
+    busy = {group for group in crowds if max(old.busy(group), new.busy(group)) > _BUSY}
     chances = holm([mann_whitney(before.samples, after.samples) for before, after in pairs])
     changes = []
     for (before, after), chance in zip(pairs, chances, strict=True):
         passes = _worth_comparing(before), _worth_comparing(after)
         growth, quick = growth_interval(*passes), _quick(flat(passes[1])) / _quick(flat(passes[0]))
         verdict, reason = _judge(
-            before, after, growth, quick, chance, cores, 1.0 if after.unit != "s" else speed, least
+            before, after, growth, quick, chance, after.group in busy, 1.0 if after.unit != "s" else speed, least
         )
         changes.append(Change(after, before, growth, chance, verdict, reason))
-    return Comparison(tuple(changes), speed, tuple(_warnings(old, new, cores)))
+    return Comparison(
+        tuple(changes), speed, tuple(_warnings(old, new, busy=bool(busy) or max(old.busy(), new.busy()) > _BUSY))
+    )
 
 
 def _worth_comparing(series: Series) -> list[list[float]]:
@@ -120,13 +122,13 @@ def _judge(
     growth: Interval,
     quick: float,
     chance: float,
-    cores: float,
+    busy: bool,
     speed: float,
     least: float,
 ) -> tuple[Verdict, str]:
     if min(len(before.samples), len(after.samples)) < _FEWEST:
         return "noise", "few samples"
-    if after.role == "crowd" and cores < _FREE_CORES:
+    if after.role == "crowd" and busy:
         return "noise", "busy cores"
     if growth.low > 1 / (1 + least) and growth.high < 1 + least:
         return "no change", ""
@@ -142,23 +144,19 @@ def _judge(
     return "noise", "other speed"
 
 
-def _warnings(old: Result, new: Result, cores: float) -> list[str]:
+def _warnings(old: Result, new: Result, *, busy: bool) -> list[str]:
     found = []
     for name in (*_SAME_MACHINE, "engine"):
         if old.machine.get(name) != new.machine.get(name):
             found.append(f"{name} was {old.machine.get(name)} then and is {new.machine.get(name)} now")
     if old.module != new.module:
         found.append("the module isn't the same: its SHA-256 differs")
-    if cores < _FREE_CORES:
+    if busy:
         found.append(
-            f"the machine was busy: {_given(old)} cores were to be had then and {_given(new)} now, so that what takes "
-            "several can't be compared, and the rest less surely"
+            f"the machine was busy: other programs took {old.busy():.0%} of its cores then and {new.busy():.0%} now, so that what "
+            "takes several can't be compared, and the rest less surely"
         )
     keys = {each.key for each in old.series} ^ {each.key for each in new.series}
     if keys:
         found.append(f"{len(keys)} series are in one of the runs only")
     return found
-
-
-def _given(result: Result) -> str:
-    return f"{statistics.median(result.cores):.2f} of {result.machine['cores']}"

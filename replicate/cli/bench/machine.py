@@ -16,7 +16,7 @@ from replicate.configuration import usable_cores
 from replicate.errors import ReplicateError
 from replicate.memory_modes import why_not_copy_on_write
 
-__all__ = ["describe_machine", "load_average", "proportional_bytes", "real_cores", "spin"]
+__all__ = ["Others", "describe_machine", "load_average", "proportional_bytes", "real_cores", "spin"]
 
 _SPINNER = """
 import sys, time
@@ -28,6 +28,7 @@ for line in sys.stdin:
 """
 _SPINS = 1_000_000
 _TRIES = 3
+_FEWEST_TICKS = 20
 
 
 def describe_machine(engine: Engine) -> dict[str, Any]:
@@ -75,6 +76,31 @@ def proportional_bytes() -> int | None:
     """Give this process's proportional set size in bytes: pages it shares with others count in part. Linux only."""
     found = re.search(r"^Pss:\s+(\d+) kB", _read("/proc/self/smaps_rollup"), re.MULTILINE)
     return int(found[1]) * 1024 if found else None
+
+
+class Others:
+    """Find out what share of the cores other programs took since this was made, as seen from inside this machine."""
+
+    def __init__(self) -> None:
+        self._own = time.process_time()
+        self._all = _ticks()
+
+    def share(self) -> float:
+        """Give the share, 0 to 1; 0 where the system doesn't say, or too little time has passed to tell."""
+        busy, total = (now - then for now, then in zip(_ticks(), self._all, strict=True))
+        if total < _FEWEST_TICKS:
+            return 0.0
+        own = (time.process_time() - self._own) * os.sysconf("SC_CLK_TCK")
+        return min(max((busy - own) / total, 0.0), 1.0)
+
+
+def _ticks() -> tuple[int, int]:
+    """Give how long all cores have been busy, time that another virtual machine took included, and how long there has been."""
+    fields = _read("/proc/stat").partition("\n")[0].split()[1:9]
+    if len(fields) < 8:
+        return 0, 0
+    ticks = list(map(int, fields))
+    return sum(ticks) - ticks[3] - ticks[4], sum(ticks)
 
 
 def spin(count: int) -> float:

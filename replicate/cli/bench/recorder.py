@@ -31,6 +31,8 @@ class Recorder:
         self._pass = 1
         self._reference: list[float] = []
         self._cores: list[float] = []
+        self._others: dict[str, tuple[float, ...]] = {}
+        self._repeated = 0
         self._groups: dict[str, str] = {}
         self._notes: list[str] = []
         self._look_at_cores()
@@ -57,11 +59,14 @@ class Recorder:
             self._groups.setdefault(each.group, title)
         with _progress() as progress:
             task = progress.add_task(f"{title} ({self._pass} of {self.pace.all_passes})", total=wanted + 1)
-            series, reference = run_rounds(variants, rounds=wanted, on_round=_advancing(progress, task))
-        for one in series:
+            measured = run_rounds(variants, rounds=wanted, on_round=_advancing(progress, task))
+        for one in measured.series:
             known = self._series.get(one.key)
             self._series[one.key] = one if known is None else known.followed_by(one)
-        self._reference += reference
+        self._reference += measured.reference
+        for group in {each.group for each in variants}:
+            self._others[group] = self._others.get(group, ()) + measured.others
+        self._repeated += measured.repeated
         if any(each.role == "crowd" for each in variants):
             self._look_at_cores()
 
@@ -82,6 +87,8 @@ class Recorder:
             seconds=round(time.monotonic() - self._began, 1),
             reference=tuple(self._reference),
             cores=tuple(self._cores),
+            others=dict(self._others),
+            repeated=self._repeated,
             groups=dict(self._groups),
             notes=tuple(self._notes),
             series=tuple(self._series.values()),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import statistics
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -66,7 +67,9 @@ class Result:
 
     `subject` says what was measured, and `settings` how: runs that differ in either can't be compared. `module` is the
     module's SHA-256. `reference` are the seconds of a plain Python loop, in each round; `cores` is how many cores' worth of
-    work as many processes got done as there are cores, from time to time. `groups` gives the titles of the experiments.
+    work as many processes got done as there are cores, from time to time. `others` is the share of the cores that other
+    programs took in each round of each experiment, after `repeated` rounds in which they took too much were thrown away. `groups` gives the
+    titles of the experiments.
     """
 
     benchmark: str
@@ -78,6 +81,8 @@ class Result:
     seconds: float
     reference: tuple[float, ...]
     cores: tuple[float, ...]
+    others: Mapping[str, tuple[float, ...]]
+    repeated: int
     groups: Mapping[str, str]
     notes: tuple[str, ...]
     series: tuple[Series, ...]
@@ -86,6 +91,11 @@ class Result:
         """Give the series of one experiment."""
         return tuple(each for each in self.series if each.group == group)
 
+    def busy(self, group: str | None = None) -> float:
+        """Give the share of the cores that other programs took, in half of an experiment's rounds or of all, at most."""
+        chosen = self.others.values() if group is None else [self.others.get(group, (0.0,))]
+        return statistics.median([share for shares in chosen for share in shares])
+
     def find(self, group: str, name: str) -> Series | None:
         """Give one series, None if it wasn't measured."""
         return next((each for each in self.series if (each.group, each.name) == (group, name)), None)
@@ -93,7 +103,9 @@ class Result:
     def as_json(self) -> dict[str, Any]:
         """Give the fields as JSON has them; times have six digits."""
         fields = {"kind": KIND, "schema": SCHEMA, **attrs.asdict(self)}
-        fields["reference"], fields["cores"] = _rounded(self.reference), _rounded(self.cores)
+        for name in ("reference", "cores"):
+            fields[name] = _rounded(fields[name])
+        fields["others"] = {group: _rounded(shares) for group, shares in self.others.items()}
         for each in fields["series"]:
             each["samples"] = _rounded(each["samples"])
         return fields
@@ -159,6 +171,8 @@ def _result(fields: Mapping[str, Any]) -> Result:
         seconds=float(fields["seconds"]),
         reference=_samples(fields["reference"]),
         cores=_samples(fields["cores"]),
+        others={str(group): _samples(shares, least=0.0) for group, shares in fields["others"].items()},
+        repeated=int(fields["repeated"]),
         groups={str(name): str(title) for name, title in fields["groups"].items()},
         notes=tuple(map(str, fields["notes"])),
         series=series,

@@ -2,7 +2,8 @@
 
 Every round takes one sample of each variant, so that whatever else the machine does hits them all; each second round goes
 through them backwards. A sample of a call is the best of some short batches: shorter than the time for which a busy system
-takes a core away, so that one of them is likely to have had it whole. A round without record warms everything up.
+takes a core away, so that one of them is likely to have had it whole. A round without record warms everything up, and
+rounds that other programs disturbed are repeated.
 """
 
 from __future__ import annotations
@@ -14,15 +15,16 @@ from collections.abc import Callable, Sequence
 import attrs
 
 from replicate.cli.bench.crowd import Crowd
-from replicate.cli.bench.machine import spin
+from replicate.cli.bench.machine import Others, spin
 from replicate.cli.bench.results import Role, Series, Unit
 
-__all__ = ["DEFAULT_PACE", "Pace", "Sampler", "Variant", "clock", "crowd_sampler", "run_rounds", "timed"]
+__all__ = ["DEFAULT_PACE", "Measured", "Pace", "Sampler", "Variant", "clock", "crowd_sampler", "run_rounds", "timed"]
 
 Sampler = Callable[[], Sequence[float]]
 clock = time.perf_counter
 _SPINS = 20_000
 _MOST_CALLS = 100_000
+_TOO_MUCH = 0.1
 
 
 @attrs.frozen
@@ -104,27 +106,48 @@ def crowd_sampler(crowd: Crowd, act: Callable[[], object], pace: Pace) -> Sample
     return sample
 
 
-def run_rounds(
-    variants: Sequence[Variant], *, rounds: int, on_round: Callable[[], object]
-) -> tuple[list[Series], list[float]]:
-    """Measure all variants in interleaved rounds; give their samples, and those of the plain Python loop beside them."""
+@attrs.frozen
+class Measured:
+    """Hold what some rounds gave: each variant's samples, and for each round the seconds of a plain Python loop and the
+    share of the cores that other programs took; and how many more rounds were thrown away, since others took too much."""
+
+    series: tuple[Series, ...]
+    reference: tuple[float, ...]
+    others: tuple[float, ...]
+    repeated: int
+
+
+def run_rounds(variants: Sequence[Variant], *, rounds: int, on_round: Callable[[], object]) -> Measured:
+    """Measure all variants in interleaved rounds.
+
+    A round in which other programs took much of the cores is repeated, but no more than as many rounds again.
+    """
     samples: list[list[float]] = [[] for _ in variants]
     reference: list[float] = []
+    shares: list[float] = []
+    repeated = 0
     for variant in variants:
         variant.sample()
     on_round()
     gc.collect()
     gc.disable()
     try:
-        for number in range(rounds):
-            reference.append(min(spin(_SPINS) for _ in range(5)))
-            order = range(len(variants)) if number % 2 == 0 else range(len(variants) - 1, -1, -1)
-            for position in order:
-                samples[position] += variants[position].sample()
+        while len(shares) < rounds:
+            others, loop = Others(), min(spin(_SPINS) for _ in range(5))
+            order = range(len(variants)) if len(shares) % 2 == 0 else range(len(variants) - 1, -1, -1)
+            taken = {position: variants[position].sample() for position in order}
+            share = others.share()
+            if share > _TOO_MUCH and repeated < rounds:
+                repeated += 1
+                continue
+            for position, some in taken.items():
+                samples[position] += some
+            reference.append(loop)
+            shares.append(share)
             on_round()
     finally:
         gc.enable()
-    series = [
+    series = tuple(
         Series(
             group=each.group,
             name=each.name,
@@ -132,8 +155,8 @@ def run_rounds(
             x=each.x,
             role=each.role,
             unit=each.unit,
-            samples=tuple(taken),
+            samples=tuple(found),
         )
-        for each, taken in zip(variants, samples, strict=True)
-    ]
-    return series, reference
+        for each, found in zip(variants, samples, strict=True)
+    )
+    return Measured(series, tuple(reference), tuple(shares), repeated)

@@ -48,7 +48,9 @@ def headline_of(result: Result) -> Iterator[str]:
             if each is not locked and each.x == cores
         ]
         if found:
-            yield f"{title.removeprefix('all threads ask at once: ')}: pool of {cores} {', '.join(found)}"
+            busy = result.busy(group)
+            disturbed = f"; other programs took {busy:.0%} of the cores" if busy > 0.1 else ""
+            yield f"{title.removeprefix('all threads ask at once: ')}: pool of {cores} {', '.join(found)}{disturbed}"
 
 
 def _ratio(locked: Series, other: Series) -> str:
@@ -132,6 +134,11 @@ def facts_of(result: Result) -> Iterator[tuple[str, str]]:
         "really given",
         f"{min(result.cores):.2f} to {max(result.cores):.2f} cores' worth of work to {machine['cores']} processes, "
         f"load average {machine['load_before']:.1f} before and {machine['load_after']:.1f} after",
+    )
+    yield (
+        "other programs",
+        f"took {result.busy():.0%} of the cores in half of the rounds; rounds in which they took over 10 % were repeated, "
+        f"{result.repeated} times",
     )
     yield "system", f"{machine['kernel']}" + (f", {bytes_text(memory)} of memory" if memory else "")
     lock = "with" if machine["interpreter_lock"] else "without"

@@ -76,8 +76,8 @@ def bench(
     kept. --compare takes a change for one if the medians differ by the threshold, and both a bootstrap interval and a
     rank test say it isn't chance.
 
-    The JSON has: kind, schema, benchmark, subject, settings, module, machine, began, seconds, reference, cores, groups, notes,
-    series, each with group, name, curve, x, role, unit, samples.
+    The JSON has: kind, schema, benchmark, subject, settings, module, machine, began, seconds, reference, cores, others,
+    repeated, groups, notes, series, each with group, name, curve, x, role, unit, samples.
     """
     counts = parse_sizes(sizes)
     pace = attrs.evolve(measuring.DEFAULT_PACE, rounds=rounds)
