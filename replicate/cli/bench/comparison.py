@@ -153,8 +153,8 @@ def _warnings(old: Result, new: Result, *, busy: bool) -> list[str]:
         found.append("the module isn't the same: its SHA-256 differs")
     if busy:
         found.append(
-            f"the machine was busy: other programs took {old.busy():.0%} of its cores then and {new.busy():.0%} now, so that what "
-            "takes several can't be compared, and the rest less surely"
+            f"the machine was busy: other programs took {old.busy():.0%} of its cores then and {new.busy():.0%} now, so "
+            "that what takes several can't be compared, and the rest less surely"
         )
     keys = {each.key for each in old.series} ^ {each.key for each in new.series}
     if keys:

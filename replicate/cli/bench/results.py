@@ -68,8 +68,8 @@ class Result:
     `subject` says what was measured, and `settings` how: runs that differ in either can't be compared. `module` is the
     module's SHA-256. `reference` are the seconds of a plain Python loop, in each round; `cores` is how many cores' worth of
     work as many processes got done as there are cores, from time to time. `others` is the share of the cores that other
-    programs took in each round of each experiment, after `repeated` rounds in which they took too much were thrown away. `groups` gives the
-    titles of the experiments.
+    programs took, in each round of each experiment, after `repeated` rounds in which they took too much were thrown away.
+    `groups` gives the titles of the experiments.
     """
 
     benchmark: str
