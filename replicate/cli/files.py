@@ -26,8 +26,18 @@ class LoadedModule:
     wasm: bytes
     module: Module
 
-    def start(self) -> Instance:
-        """Make an instance with WASI and start it as a pool does its leader: start function, then ``_initialize``."""
+    @property
+    def uses_wasi(self) -> bool:
+        """Tell whether the module imports WASI."""
+        return any(each.module in _WASI for each in self.module.info.imports)
+
+    @property
+    def name(self) -> str:
+        """Give a short name for messages."""
+        return "module" if self.file == "-" else Path(self.file).stem
+
+    def check_imports(self, *, instead: str) -> None:
+        """Raise `MissingImportError` if the module needs anything but WASI; the message ends with what to do `instead`."""
         strange = [
             f"{each.module}.{each.name}"
             for each in self.module.info.imports
@@ -35,11 +45,13 @@ class LoadedModule:
         ]
         if strange:
             raise MissingImportError(
-                f"{self.file!r} imports {', '.join(strange)}, which the command line can't give, only WASI: "
-                "take the snapshot in Python, with imports="
+                f"{self.file!r} imports {', '.join(strange)}, which the command line can't give, only WASI: {instead}"
             )
-        uses_wasi = any(each.module in _WASI for each in self.module.info.imports)
-        instance = self.module.instantiate(Wasi().imports() if uses_wasi else None)
+
+    def start(self) -> Instance:
+        """Make an instance with WASI and start it as a pool does its leader: start function, then ``_initialize``."""
+        self.check_imports(instead="take the snapshot in Python, with imports=")
+        instance = self.module.instantiate(Wasi().imports() if self.uses_wasi else None)
         try:
             if self.module.find_export("func", "_initialize") is not None:
                 instance.call("_initialize")

@@ -110,6 +110,10 @@ class Terminal:
             json.dumps(value, indent=2, ensure_ascii=True), markup=False, highlight=False, soft_wrap=True, emoji=False
         )
 
+    def raw(self, text: str) -> None:
+        """Print a text as it is, for another program to read."""
+        self._out.file.write(text)
+
     def error(self, message: str) -> None:
         """Print one error to standard error; in a pipe its lines aren't wrapped."""
         text = Text.assemble(("error: ", "bold red"), plain(message))

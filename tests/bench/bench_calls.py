@@ -16,7 +16,8 @@ WAT = """(module (memory (export "memory") 1)
   (func (export "add") (param i32 i32) (result i32) (i32.add (local.get 0) (local.get 1))))"""
 
 
-def main() -> int:
+def figures() -> list[Figure]:
+    """Measure, print the layers of a call, and give the figures that have a goal."""
     engine = wasmtime.Engine()
     store = wasmtime.Store(engine)
     slow = wasmtime.Instance(store, wasmtime.Module(engine, WAT), []).exports(store)["add"]
@@ -64,12 +65,14 @@ def main() -> int:
     print()
     plain = replicate.load_engine("wasmtime").uninterruptible().compile(WAT).instantiate()
     spins = best_of([lambda: call("spin", 100_000), lambda: plain.call("spin", 100_000)], calls=20)
-    return show(
-        [
-            Figure("Instance.call against Func.__call__", 12, times[0] / times[2]),
-            Figure("the price of being interruptible, tightest loop", 2.5, spins[0] / spins[1], "at most"),
-        ]
-    )
+    return [
+        Figure("Instance.call against Func.__call__", 12, times[0] / times[2]),
+        Figure("the price of being interruptible, tightest loop", 2.5, spins[0] / spins[1], "at most"),
+    ]
+
+
+def main() -> int:
+    return show(figures())
 
 
 if __name__ == "__main__":

@@ -208,12 +208,9 @@ def opening(wasm: Path) -> tuple[float, float]:
     return min(here), min(float(done.stdout) for done in told)
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--wasm", type=Path)
-    parser.add_argument("--rounds", type=int, default=60)
-    options = parser.parse_args()
-    wasm, rounds, cores = module_path(options.wasm), options.rounds, usable_cores()
+def figures(given: Path | None = None, rounds: int = 60) -> list[Figure]:
+    """Measure, print what each figure is made of, and give those that have a goal."""
+    wasm, cores = module_path(given), usable_cores()
 
     baseline, lock = Baseline(wasm), threading.Lock()
     single = Prolog(wasm=wasm, program=PROGRAM)
@@ -257,7 +254,7 @@ def main() -> int:
         )
         for name, (goal, times) in LOADS.items()
     }
-    given = real_cores(cores)
+    real = real_cores(cores)
     here, elsewhere = opening(wasm)
     leader = eight.pool._core.leader
     assert leader is not None
@@ -272,19 +269,21 @@ def main() -> int:
         print(
             f"{THREADS} threads, {title}: locked {once * 1e3:.2f} ms, pool {replicated * 1e3:.2f} ms, each_read {reset * 1e3:.2f} ms"
         )
-    print(f"{cores} processes get {given:.2f} cores' worth of work done just now\n")
+    print(f"{cores} processes get {real:.2f} cores' worth of work done just now\n")
 
-    figures = [
+    found = [
         Figure("one-fact query through the pool, against the baseline", 3, alone[0] / alone[2]),
         Figure("the same, strict rule", 1, alone[0] / alone[3]),
     ]
     for title, (once, replicated, reset) in crowds.items():
-        real = f"{given:.2f} real cores"
-        figures.append(
-            Figure(f"{THREADS} threads, {title}: pool against one locked", 0.9 * cores, once / replicated, detail=real)
+        detail = f"{real:.2f} real cores"
+        found.append(
+            Figure(
+                f"{THREADS} threads, {title}: pool against one locked", 0.9 * cores, once / replicated, detail=detail
+            )
         )
-        figures.append(Figure("the same, strict rule", 1, once / reset, detail=real))
-    figures += [
+        found.append(Figure("the same, strict rule", 1, once / reset, detail=detail))
+    found += [
         Figure(f"{THREADS} threads ask for a fact", 2.8, crowds["facts"][1] * 1e3, "at most", "ms"),
         Figure("an assertz to 8 replicas, against one alone", 4, alone[5] / alone[4], "at most"),
         Figure("an assertz to 8 replicas", 0.3, alone[5] * 1e3, "at most", "ms"),
@@ -294,7 +293,15 @@ def main() -> int:
         Figure("opening a pool in a new process", 150, elsewhere * 1e3, "at most", "ms"),
         Figure("the price of being interruptible, nrev30", 1.15, price[0] / price[1], "at most"),
     ]
-    return show(figures)
+    return found
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--wasm", type=Path)
+    parser.add_argument("--rounds", type=int, default=60)
+    options = parser.parse_args()
+    return show(figures(options.wasm, options.rounds))
 
 
 if __name__ == "__main__":

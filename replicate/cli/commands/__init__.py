@@ -8,6 +8,7 @@ from typing import Any
 import attrs
 
 from replicate.cli.commands.bake import bake
+from replicate.cli.commands.bench import BENCH_EXIT_CODES, bench
 from replicate.cli.commands.demo import demo
 from replicate.cli.commands.diff import DIFF_EXIT_CODES, diff
 from replicate.cli.commands.engines import engines
@@ -40,5 +41,6 @@ COMMANDS = (
     Command("snapshot", snapshot),
     Command("diff", diff, DIFF_EXIT_CODES),
     Command("bake", bake),
+    Command("bench", bench, BENCH_EXIT_CODES),
     Command("verify", verify, exit_codes(done="no difference was found")),
 )
