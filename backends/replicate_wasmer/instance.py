@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 from replicate.errors import ArgumentTypeError, MemoryAccessError, UnsupportedError
 from replicate.helped import HelpedReferences
@@ -27,6 +27,9 @@ __all__ = ["WasmerInstance"]
 
 class WasmerInstance(Instance):
     """Be one running copy of a module, on the thread that makes it."""
+
+    enters_itself: ClassVar[bool] = True
+    """Tables and some globals are reached by guest calls, and no other thread gets in at all."""
 
     module: WasmerModule
 

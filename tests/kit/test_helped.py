@@ -27,6 +27,8 @@ FEATURES = Feature.ALL & ~Feature.REFERENCE_VALUES
 class HelpedInstance(WasmtimeInstance):
     """Leave references and the bits of f32 values to what was added to the module."""
 
+    enters_itself = True
+
     def replace(self) -> None:
         super().replace()
         self.references = HelpedReferences(self)
