@@ -75,9 +75,9 @@ def read_module_bytes(file: str, engine: Engine) -> bytes:
     return read_source(data, engine.wat_to_wasm)
 
 
-def load_module(file: str, engine: str) -> LoadedModule:
+def load_module(file: str, engine: str | Engine) -> LoadedModule:
     """Read and compile a module."""
-    chosen = load_engine(engine)
+    chosen = load_engine(engine) if isinstance(engine, str) else engine
     with terminal.working("reading and compiling"):
         wasm = read_module_bytes(file, chosen)
         return LoadedModule(file, wasm, chosen.compile(wasm))

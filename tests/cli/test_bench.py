@@ -21,13 +21,14 @@ from replicate.cli.bench import module_costs, rounds
 from replicate.cli.bench.comparison import compare_results
 from replicate.cli.bench.crowd import Crowd
 from replicate.cli.bench.module_reads import measure_calls
-from replicate.cli.bench.opening import Workers, worker_options
+from replicate.cli.bench.opening import Workers, place
 from replicate.cli.bench.recorder import Recorder
 from replicate.cli.bench.results import Result, load_result, save_result
 from replicate.cli.bench.rounds import Pace
 from replicate.cli.bench.slow_down import slowed_down
 from replicate.cli.bench.subject import Call, Subject
 from replicate.cli.files import load_module
+from replicate.errors import EngineUnavailableError
 
 sys.path.insert(0, str(Path(__file__).parent))
 from bench_support import made_up, noisy
@@ -35,6 +36,7 @@ from bench_support import made_up, noisy
 Run = Callable[..., Any]
 TINY = Pace(batch_seconds=1e-6, batches=1, crowd_seconds=1e-4, slice_seconds=1e-3, spins=1000, passes=2)
 SMALL = ("--sizes", "1,2", "--threads", "3", "--rounds", "2")
+LEAST = ("--sizes", "1", "--threads", "2", "--rounds", "1")
 CALLS = ("--read", "get(1)", "--write", "put(1, 2)", "--call", "fill(10, 1)")
 TRICKY = """(module
   (memory (export "memory") 1 1)
@@ -296,7 +298,7 @@ def _measured(kv_path: Path, monkeypatch: pytest.MonkeyPatch, *, seed: int, fact
         patch.setattr(rounds, "_MOST_CALLS", 20)
         patch.setattr(Guest, "call", call)
         subject = Subject(
-            load_module(str(kv_path), "wasmtime"), "wasmtime", Call("get", (1,)), Call("put", (1, 2)), (), {}
+            load_module(str(kv_path), "wasmtime"), place("wasmtime", None), Call("get", (1,)), Call("put", (1, 2)), ()
         )
         recorder = Recorder(load_engine("wasmtime"), Pace(rounds=20, batch_seconds=2e-5, spins=1000))
         for _ in recorder.passes():
@@ -343,15 +345,38 @@ def test_a_crowd_raises_what_a_thread_met_and_ends() -> None:
     assert len(crowd._ended) == 3
 
 
-def test_workers_are_passed_on_to_what_takes_them() -> None:
-    def takes(workers: str = "threads") -> None: ...
+def test_an_engine_says_where_its_instances_run() -> None:
+    threads, processes = place("wasmtime", None), place("wasmtime", Workers.processes)
 
-    def takes_not() -> None: ...
+    assert {"engine": "wasmtime", "workers": "threads"} == threads.opening
+    assert {"engine": "wasmtime", "workers": "processes"} == processes.opening
+    assert threads.here
+    assert processes.here
 
-    assert {} == worker_options(Workers.threads, takes_not)
-    assert {"workers": "processes"} == worker_options(Workers.processes, takes)
-    with pytest.raises(ReplicateError, match="--workers processes: .*takes_not of this version"):
-        worker_options(Workers.processes, takes_not)
+
+@pytest.mark.skipif(sys.platform != "linux", reason="worker processes are for Linux")
+@pytest.mark.usefixtures("quick")
+def test_measures_worker_processes(run: Run, kv_path: Path) -> None:
+    result = run("bench", str(kv_path), *CALLS, *LEAST, "--workers", "processes", "--json", "-")
+
+    fields = json.loads(result.out)
+    assert "processes" == fields["settings"]["workers"]
+    assert {"calls", "scaling", "latency"} == set(fields["groups"])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="worker processes are for Linux")
+@pytest.mark.usefixtures("quick")
+def test_measures_an_engine_that_only_workers_have(run: Run, kv_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unavailable(name: str) -> Any:
+        raise EngineUnavailableError(f"{name} can't be imported here")
+
+    monkeypatch.setattr("replicate.cli.bench.opening.load_engine", unavailable)
+    result = run("bench", str(kv_path), "--read", "get(1)", *LEAST, "--workers", "processes")
+    threads = run("bench", str(kv_path), "--read", "get(1)", *LEAST, "--workers", "threads")
+
+    assert (0, "") == (result.code, result.err)
+    assert "the one instance behind a lock is in a worker process too" in one_line(result.out)
+    assert (1, "error: wasmtime can't be imported here\n") == (threads.code, threads.err)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows sends no SIGINT to one process")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -62,15 +63,12 @@ def test_a_wrong_answer_is_an_error(run: Run, trealla: Path, monkeypatch: pytest
     assert "wrong answer to 'test(X)'" in result.err
 
 
-def test_worker_processes_that_the_pool_lacks_are_refused(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    class WithoutWorkers:
-        def __init__(self, replicas: int) -> None: ...
+@pytest.mark.skipif(sys.platform != "linux", reason="worker processes are for Linux")
+@pytest.mark.usefixtures("quick")
+def test_measures_worker_processes(run: Run, trealla: Path) -> None:
+    result = run("bench", "seed", "--wasm", str(trealla), *SMALL, "--workers", "processes", "--json", "-")
 
-    monkeypatch.setattr("replicate.cli.bench.seed.PrologPool", WithoutWorkers)
-    result = run("bench", "seed", "--workers", "processes")
-
-    assert 1 == result.code
-    assert "WithoutWorkers of this version keeps replicas in this process" in result.err
+    assert "processes" == json.loads(result.out)["settings"]["workers"]
 
 
 def test_says_what_is_missing_where_the_module_cant_be_fetched(run_process: Run, tmp_path: Path) -> None:

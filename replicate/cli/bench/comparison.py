@@ -85,9 +85,7 @@ def compare_results(old: Result, new: Result, *, least: float) -> Comparison:
             before, after, growth, quick, chance, after.group in busy, 1.0 if after.unit != "s" else speed, least
         )
         changes.append(Change(after, before, growth, chance, verdict, reason))
-    return Comparison(
-        tuple(changes), speed, tuple(_warnings(old, new, busy=bool(busy) or max(old.busy(), new.busy()) > _BUSY))
-    )
+    return Comparison(tuple(changes), speed, tuple(_warnings(old, new, busy)))
 
 
 def _worth_comparing(series: Series) -> list[list[float]]:
@@ -144,7 +142,7 @@ def _judge(
     return "noise", "other speed"
 
 
-def _warnings(old: Result, new: Result, *, busy: bool) -> list[str]:
+def _warnings(old: Result, new: Result, busy: set[str]) -> list[str]:
     found = []
     for name in (*_SAME_MACHINE, "engine"):
         if old.machine.get(name) != new.machine.get(name):
@@ -152,9 +150,10 @@ def _warnings(old: Result, new: Result, *, busy: bool) -> list[str]:
     if old.module != new.module:
         found.append("the module isn't the same: its SHA-256 differs")
     if busy:
+        then, now = (max(run.busy(group) for group in busy) for run in (old, new))
         found.append(
-            f"the machine was busy: other programs took {old.busy():.0%} of its cores then and {new.busy():.0%} now, so "
-            "that what takes several can't be compared, and the rest less surely"
+            f"while all threads read at once other programs took {then:.0%} of the cores then and {now:.0%} now, so these "
+            "times can't be compared"
         )
     keys = {each.key for each in old.series} ^ {each.key for each in new.series}
     if keys:

@@ -82,7 +82,7 @@ class Others:
     """Find out what share of the cores other programs took since this was made, as seen from inside this machine."""
 
     def __init__(self) -> None:
-        self._own = time.process_time()
+        self._own = _own_seconds()
         self._all = _ticks()
 
     def share(self) -> float:
@@ -90,8 +90,24 @@ class Others:
         busy, total = (now - then for now, then in zip(_ticks(), self._all, strict=True))
         if total < _FEWEST_TICKS:
             return 0.0
-        own = (time.process_time() - self._own) * os.sysconf("SC_CLK_TCK")
+        own = (_own_seconds() - self._own) * os.sysconf("SC_CLK_TCK")
         return min(max((busy - own) / total, 0.0), 1.0)
+
+
+def _own_seconds() -> float:
+    """Give the processor time of this process and its children, worker processes for instance."""
+    ended = os.times()
+    return time.process_time() + ended.children_user + ended.children_system + _living_children_seconds()
+
+
+def _living_children_seconds() -> float:
+    ticks, own = 0, str(os.getpid())
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        # After the name, which may hold anything: state, parent, and from the twelfth on user and system time.
+        fields = _read(str(path)).rpartition(")")[2].split()
+        if len(fields) > 13 and fields[1] == own:
+            ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK") if ticks else 0.0
 
 
 def _ticks() -> tuple[int, int]:

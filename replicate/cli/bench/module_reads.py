@@ -18,7 +18,7 @@ from replicate.configuration import usable_cores
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from replicate import Instance, Pool
+    from replicate import Pool
     from replicate.cli.bench.subject import Subject
 
 __all__ = ["LOCKED", "measure_calls", "measure_latency", "measure_scaling"]
@@ -38,15 +38,14 @@ def measure_calls(recorder: Recorder, subject: Subject) -> None:
     """Measure one thread: the bare call, reads under both rules, a write."""
     pace, read, write = recorder.pace, subject.read, subject.write
     with ExitStack() as stack:
-        instance = stack.enter_context(subject.open_single())
+        single = stack.enter_context(subject.open_single())
         pools = {rule: stack.enter_context(subject.open_pool(1, rule)) for rule in _RULES}
-        acts: list[tuple[str, Callable[[], object]]] = [
-            ("read, bare Instance.call", lambda: instance.call(read.name, *read.args))
-        ]
+        bare = "bare Instance.call" if subject.place.here else "one instance"
+        acts: list[tuple[str, Callable[[], object]]] = [(f"read, {bare}", single.caller(read))]
         for rule, pool in pools.items():
             acts.append((f"read, {_spelled(rule)}", lambda pool=pool: pool.read(read)))  # type: ignore[misc]
         if write is not None:
-            acts.append(("write, bare Instance.call", lambda: instance.call(write.name, *write.args)))
+            acts.append((f"write, {bare}", single.caller(write)))
             acts.append(("write, pool", lambda: pools["on_commit"].write(write)))
             for rule, pool in pools.items():
 
@@ -65,11 +64,11 @@ def measure_scaling(recorder: Recorder, subject: Subject, crowd: Crowd, sizes: S
     """Measure a crowd's reads: one locked instance against pools of these sizes."""
     pace, read = recorder.pace, subject.read
     with ExitStack() as stack:
-        instance, lock = stack.enter_context(subject.open_single()), threading.Lock()
+        look, lock = stack.enter_context(subject.open_single()).caller(read), threading.Lock()
 
         def locked() -> None:
             with lock:
-                instance.call(read.name, *read.args)
+                look()
 
         variants = [
             Variant(
@@ -149,24 +148,26 @@ def measure_latency(recorder: Recorder, subject: Subject) -> None:
 
     with ExitStack() as stack:
         pool = stack.enter_context(subject.open_pool(usable_cores(), "each_read"))
-        instance, lock = stack.enter_context(subject.open_single()), threading.Lock()
+        single, lock = stack.enter_context(subject.open_single()), threading.Lock()
+        look = single.caller(read)
 
         def pooled() -> object:
             return pool.read(read)
 
         def locked() -> object:
             with lock:
-                return instance.call(read.name, *read.args)
+                return look()
 
         samplers: list[tuple[str, Sampler]] = [
             ("pool", lambda: watched(pooled)),
             (LOCKED, lambda: watched(locked)),
         ]
         if write is not None:
+            alter = single.caller(write)
 
-            def change(instance: Instance = instance) -> None:
+            def change() -> None:
                 with lock:
-                    instance.call(write.name, *write.args)
+                    alter()
 
             samplers += [
                 ("pool, beside a writer", beside(pooled, lambda: pool.write(write))),

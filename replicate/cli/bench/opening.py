@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import enum
-import inspect
-from collections.abc import Callable
 from typing import Any
 
+import attrs
 import typer
 
-from replicate.errors import ReplicateError
+from replicate import Engine, load_engine
+from replicate.configuration import wants_processes
+from replicate.errors import EngineUnavailableError
 
-__all__ = ["Workers", "parse_sizes", "worker_options"]
+__all__ = ["Placement", "Workers", "parse_sizes", "place"]
 
 _MOST_REPLICAS = 256
 
@@ -23,16 +24,33 @@ class Workers(str, enum.Enum):
     processes = "processes"
 
 
-def worker_options(workers: Workers, opens: Callable[..., Any]) -> dict[str, Any]:
-    """Give what to open a pool with so that its replicas run in `workers`; raise `ReplicateError` if `opens` can't."""
-    if workers is Workers.threads:
-        return {}
-    if "workers" not in inspect.signature(opens).parameters:
-        raise ReplicateError(
-            f"--workers {workers.value}: {opens.__qualname__} of this version keeps replicas in this process, for threads "
-            "only; leave --workers out"
-        )
-    return {"workers": workers.value}
+@attrs.frozen
+class Placement:
+    """Say where instances run: how pools are opened, and whether one instance can be used here, by any thread."""
+
+    name: str
+    engine: Engine
+    workers: Workers
+    here: bool
+
+    @property
+    def opening(self) -> dict[str, Any]:
+        """Give the options that open a pool so."""
+        return {"engine": self.name, "workers": self.workers.value}
+
+
+def place(name: str, workers: Workers | None) -> Placement:
+    """Find out where an engine's instances run, None being what is better with it; raises what loading the engine does."""
+    chosen = Workers.processes if wants_processes(name, None if workers is None else workers.value) else Workers.threads
+    try:
+        engine = load_engine(name)
+    except EngineUnavailableError:
+        if chosen is Workers.threads:
+            raise
+        from replicate.processes.module import remote_engine
+
+        return Placement(name, remote_engine(name), chosen, here=False)
+    return Placement(name, engine, chosen, here=not engine.traits.thread_bound)
 
 
 def parse_sizes(text: str) -> tuple[int, ...]:

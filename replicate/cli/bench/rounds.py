@@ -25,6 +25,8 @@ clock = time.perf_counter
 _SPINS = 20_000
 _MOST_CALLS = 100_000
 _TOO_MUCH = 0.1
+_PAUSE_SECONDS = 0.2
+"""Who disturbed a round may have done by then."""
 
 
 @attrs.frozen
@@ -139,6 +141,7 @@ def run_rounds(variants: Sequence[Variant], *, rounds: int, on_round: Callable[[
             share = others.share()
             if share > _TOO_MUCH and repeated < rounds:
                 repeated += 1
+                time.sleep(_PAUSE_SECONDS)
                 continue
             for position, some in taken.items():
                 samples[position] += some

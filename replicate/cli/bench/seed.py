@@ -16,14 +16,13 @@ import attrs
 
 from replicate.adapter import ResetRule
 from replicate.cli.bench.crowd import Crowd
-from replicate.cli.bench.opening import Workers, worker_options
+from replicate.cli.bench.opening import Placement, Workers, place
 from replicate.cli.bench.recorder import Recorder
 from replicate.cli.bench.results import Result
 from replicate.cli.bench.rounds import Pace, Variant, crowd_sampler, timed
 from replicate.cli.terminal import plain, terminal
 from replicate.configuration import usable_cores
 from replicate.errors import ReplicateError
-from replicate.registry import load_engine
 from replicate_trealla import Prolog, PrologPool
 from replicate_trealla.fetch import module_path
 
@@ -69,7 +68,7 @@ class SeedOptions:
     wasm: Path | None = None
     sizes: tuple[int, ...] = (1, 2, 4, 8, 16)
     threads: int = 100
-    workers: Workers = Workers.threads
+    workers: Workers | None = None
     pace: Pace = attrs.field(factory=Pace)
 
 
@@ -80,21 +79,25 @@ def pool_name(replicas: int, rule: str) -> str:
 
 def run_seed(options: SeedOptions) -> Result:
     """Measure it; raises what fetching the module and opening pools raise, and `ReplicateError` for a wrong answer."""
-    how = worker_options(options.workers, PrologPool)
+    where = place(options.engine, options.workers)
     with terminal.working("looking for the module") as status:
         wasm = module_path(options.wasm, progress=lambda line: status.update(plain(line)))
-    engine = load_engine(options.engine)
     with terminal.working("compiling"):
-        digest = engine.compile(wasm).info.digest
-    recorder = Recorder(engine, options.pace)
+        digest = where.engine.compile(wasm).info.digest
+    recorder = Recorder(where.engine, options.pace)
+    if not where.here:
+        recorder.note(
+            "the one interpreter behind a lock is in a worker process too: many threads can't use this engine here"
+        )
     sizes = tuple(sorted({*options.sizes, usable_cores()}))
     for _ in recorder.passes():
         with ExitStack() as stack:
             with terminal.working("opening pools"):
-                single = stack.enter_context(Prolog(engine=options.engine, wasm=wasm, program=_PROGRAM))
+                single = _open_single(where, wasm)
+                stack.callback(single.close)
                 pools = {
                     (size, rule): stack.enter_context(
-                        PrologPool(engine=options.engine, wasm=wasm, program=_PROGRAM, replicas=size, reset=rule, **how)
+                        PrologPool(wasm=wasm, program=_PROGRAM, replicas=size, reset=rule, **where.opening)
                     )
                     for size in sizes
                     for rule in _RULES
@@ -107,9 +110,16 @@ def run_seed(options: SeedOptions) -> Result:
     return recorder.result(
         "seed",
         subject={},
-        settings={"threads": options.threads, "engine": engine.name, "workers": options.workers.value},
+        settings={"threads": options.threads, "engine": where.name, "workers": where.workers.value},
         module=digest,
     )
+
+
+def _open_single(where: Placement, wasm: Path) -> Prolog | PrologPool:
+    """Open one interpreter, here or, where that can't be, as a pool of one replica that isn't reset."""
+    if where.here:
+        return Prolog(engine=where.name, wasm=wasm, program=_PROGRAM)
+    return PrologPool(wasm=wasm, program=_PROGRAM, replicas=1, reset="on_commit", **where.opening)
 
 
 Pools = dict[tuple[int, ResetRule], PrologPool]
@@ -126,10 +136,11 @@ def _ask(target: Prolog | PrologPool, workload: Workload) -> Callable[[], object
     return lambda: target.query_once(goal)
 
 
-def _measure_alone(recorder: Recorder, single: Prolog, pools: Pools) -> None:
+def _measure_alone(recorder: Recorder, single: Prolog | PrologPool, pools: Pools) -> None:
     size = usable_cores()
+    alone = "one interpreter, no pool" if isinstance(single, Prolog) else "one interpreter"
     targets: list[tuple[str, Prolog | PrologPool]] = [
-        ("one interpreter, no pool", single),
+        (alone, single),
         *((pool_name(size, rule), pools[size, rule]) for rule in _RULES),
     ]
     variants = [
@@ -142,7 +153,7 @@ def _measure_alone(recorder: Recorder, single: Prolog, pools: Pools) -> None:
         for workload in WORKLOADS
         for name, target in targets
     ]
-    changes: list[tuple[str, Any]] = [("one interpreter, no pool", single.query_once)]
+    changes: list[tuple[str, Any]] = [(alone, single.query_once if isinstance(single, Prolog) else single.execute)]
     changes += [(pool_name(size, rule), pools[size, rule].execute) for rule in _RULES]
     variants += [
         Variant(
@@ -161,7 +172,9 @@ def _change(execute: Callable[[str], object]) -> Callable[[], object]:
     return lambda: execute("assertz(added(1)), retract(added(1))")
 
 
-def _measure_crowd(recorder: Recorder, crowd: Crowd, workload: Workload, single: Prolog, pools: Pools) -> None:
+def _measure_crowd(
+    recorder: Recorder, crowd: Crowd, workload: Workload, single: Prolog | PrologPool, pools: Pools
+) -> None:
     lock, alone = threading.Lock(), _ask(single, workload)
 
     def locked() -> None:

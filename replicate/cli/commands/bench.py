@@ -46,7 +46,9 @@ def bench(
     ] = None,
     sizes: Annotated[str, typer.Option(metavar="N,N", help="Replicas of the pools that are compared.")] = "1,2,4,8,16",
     threads: Annotated[int, typer.Option(min=1, max=1000, help="Threads that read at once.")] = 100,
-    workers: Annotated[Workers, typer.Option(help="What replicas run in.")] = Workers.threads,
+    workers: Annotated[
+        Workers | None, typer.Option(help="What replicas run in. [dim]\\[default: what's better with the engine][/]")
+    ] = None,
     rounds: Annotated[int, typer.Option(min=1, help="Rounds, each with every variant in turn.")] = 20,
     wasm: Annotated[
         Path | None, typer.Option(metavar="PATH", help="For 'seed': your own build of Trealla Prolog.")
@@ -115,7 +117,7 @@ def _measure(
     before: list[str],
     sizes: tuple[int, ...],
     threads: int,
-    workers: Workers,
+    workers: Workers | None,
     wasm: Path | None,
     engine: str,
     pace: Pace,
