@@ -1,4 +1,4 @@
-"""All figures that have a goal, in one table: ``python tests/bench/all.py [--wasm MODULE] [--only calls,replication,trealla]``.
+"""All figures that have a goal, in one table: ``python tests/bench/all.py [--wasm MODULE] [--only calls,replication,trealla,processes]``.
 
 The exit code is the number of figures that missed their goal. What each is made of is printed on the way. It takes some
 minutes, and a machine with nothing else to do.
@@ -13,22 +13,24 @@ from collections.abc import Callable
 from pathlib import Path
 
 import bench_calls
+import bench_processes
 import bench_replication
 import bench_trealla
 from figures import Figure, show
 
-from replicate.errors import CacheError
+from replicate.errors import CacheError, EngineUnavailableError
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--wasm", type=Path)
-    parser.add_argument("--only", default="calls,replication,trealla")
+    parser.add_argument("--only", default="calls,replication,trealla,processes")
     options = parser.parse_args()
     scripts: dict[str, Callable[[], list[Figure]]] = {
         "calls": bench_calls.figures,
         "replication": bench_replication.figures,
         "trealla": lambda: bench_trealla.figures(options.wasm),
+        "processes": bench_processes.figures,
     }
     wanted = options.only.split(",")
     if not set(wanted) <= set(scripts):
@@ -39,7 +41,7 @@ def main() -> int:
         print(f"== {name}", flush=True)
         try:
             figures = scripts[name]()
-        except CacheError as error:
+        except (CacheError, EngineUnavailableError) as error:
             figures = []
             print(error)
         found += figures

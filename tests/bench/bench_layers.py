@@ -1,0 +1,202 @@
+"""Where the time of a read, a write, a commit and a reset goes, step by step: ``python tests/bench/bench_layers.py``.
+
+Each row is the median of what one step took, in a transaction on a guest of 16 MiB that is done step by step, as `Pool.read`
+and `Pool.write` do it. Looking at the clock between the steps takes time too, which is measured and taken off.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from bench_replication import PAGE, fill, wat
+from figures import best_of
+
+from replicate import Pool
+from replicate.core import ThreadWaiter
+from replicate.memory_modes import page_map, why_not_copy_on_write
+
+MIB = 16
+TIMES = 2000
+clock = time.perf_counter
+
+
+class Steps:
+    """Collect what each step took."""
+
+    def __init__(self) -> None:
+        self.taken: dict[str, list[float]] = {}
+        self._since = 0.0
+        self._off = statistics.median([abs(clock() - clock()) for _ in range(1000)])
+
+    def begin(self) -> None:
+        self._since = clock()
+
+    def note(self, name: str) -> None:
+        """Note that the step which has just ended is called so."""
+        now = clock()
+        self.taken.setdefault(name, []).append(max(0.0, now - self._since - self._off))
+        self._since = clock()
+
+    @contextmanager
+    def inside(self, owner: Any, methods: dict[str, str]) -> Iterator[None]:
+        """Measure calls of these methods too, which are parts of a step."""
+        right = {method: getattr(owner, method) for method in methods}
+
+        def timed(method: str, name: str) -> Callable[..., Any]:
+            def call(*args: Any, **named: Any) -> Any:
+                began = clock()
+                result = right[method](*args, **named)
+                self.taken.setdefault(name, []).append(max(0.0, clock() - began - self._off))
+                return result
+
+            return call
+
+        for method, name in methods.items():
+            setattr(owner, method, timed(method, name))
+        try:
+            yield
+        finally:
+            for method in methods:
+                delattr(owner, method)
+
+    def show(self, title: str) -> None:
+        """Print the steps; those that are parts of another are indented, and don't count twice."""
+        print(title)
+        parts: list[str] = []
+        for name, samples in self.taken.items():
+            row = f"  {name:58} {statistics.median(samples) * 1e6:8.2f} us"
+            if name.startswith(" "):
+                # They end, and so are noted, before the step that they're parts of.
+                parts.append(row)
+            else:
+                print("\n".join([row, *parts]))
+                parts.clear()
+        whole = [sum(parts) for parts in zip(*self._steps(), strict=True)]
+        print(f"  {'all steps':58} {statistics.median(whole) * 1e6:8.2f} us\n")
+
+    def _steps(self) -> list[list[float]]:
+        return [samples for name, samples in self.taken.items() if not name.startswith(" ")]
+
+
+def read(pool: Pool, act: Callable[[Any], Any], name: str) -> None:
+    """Do reads step by step."""
+    core, steps = pool._core, Steps()
+    with steps.inside(core.image, {"restore": "    of which: restoring the replica"}):
+        for _ in range(TIMES):
+            steps.begin()
+            owner, slot = core.enter_read()
+            steps.note("enter, and take an idle replica")
+            assert slot is not None
+            guest = core.start_read(slot)
+            steps.note("make it equal to the committed state, give a handle")
+            act(guest)
+            steps.note("what the caller does with the guest")
+            core.end_read(slot, failed=False, owner=owner)
+            steps.note("take the handle back, free the replica, leave")
+    steps.show(f"A read, {name}")
+
+
+def write(pool: Pool, act: Callable[[Any], Any], name: str) -> None:
+    """Do writes step by step."""
+    core, steps = pool._core, Steps()
+    parts = {
+        "prepare": "    of which: looking what the write changed",
+        "commit": "    of which: copying it into the image",
+    }
+    with steps.inside(core.image, parts):
+        for _ in range(TIMES):
+            steps.begin()
+            owner = core.enter()
+            assert core.event(core.state.write_wanted, ThreadWaiter())
+            steps.note("enter, and take the leader")
+            guest = core.start_write()
+            steps.note("give a handle")
+            act(guest)
+            steps.note("what the caller does with the guest")
+            core.commit()
+            steps.note("commit")
+            core.end_write()
+            core.leave(owner)
+            steps.note("take the handle back, let the next writer in, leave")
+    steps.show(f"A write, {name}")
+
+
+def touch(pages: int) -> Callable[[Any], Any]:
+    """Give what writes to every second of so many pages."""
+    return lambda guest: guest.call("touch", pages, 2 * PAGE, 1)
+
+
+def kernel() -> None:
+    """Measure the system calls and copies that commits and resets are made of."""
+    pages = page_map()
+    with Pool.open(wat(MIB), replicas=1, init=fill(MIB)) as pool:
+        core = pool._core
+        leader = core.leader
+        assert leader is not None
+        base = leader.memory_address(0)
+        view = leader.memory_view(0)
+
+        once = best_of(
+            [
+                lambda: None,
+                lambda: pages.faults(),
+                lambda: pages.private(base, base + MIB * (1 << 20)),
+                lambda: bytes(view[: 64 * PAGE]),
+            ],
+            calls=200,
+        )
+    print("What it is made of")
+    print(f"  {'asking how many page faults there have been':58} {(once[1] - once[0]) * 1e6:8.2f} us")
+    print(f"  {f'having the kernel list private pages among {MIB} MiB':58} {(once[2] - once[0]) * 1e6:8.2f} us")
+    print(f"  {'copying 64 pages that are in the cache':58} {(once[3] - once[0]) * 1e6:8.2f} us")
+    print(f"  {'a page fault that copies a page':58} {page_fault() * 1e6:8.2f} us")
+
+
+def page_fault(pages: int = 1024) -> float:
+    """Give the seconds that the first write to a page of a private mapping takes."""
+    file = os.memfd_create("bench-layers")
+    try:
+        os.pwrite(file, b"x" * (pages * PAGE), 0)
+        samples = []
+        for _ in range(20):
+            room = mmap.mmap(file, pages * PAGE, flags=mmap.MAP_PRIVATE)
+            began = clock()
+            for at in range(0, pages * PAGE, PAGE):
+                room[at] = 1
+            first = clock() - began
+            began = clock()
+            for at in range(0, pages * PAGE, PAGE):
+                room[at] = 1
+            samples.append((first - (clock() - began)) / pages)
+            room.close()
+        return statistics.median(samples)
+    finally:
+        os.close(file)
+
+
+def main() -> int:
+    if why_not_copy_on_write() is not None:
+        print(why_not_copy_on_write())
+        return 1
+    with (
+        Pool.open(wat(MIB), replicas=1, init=fill(MIB), reset="on_commit") as relaxed,
+        Pool.open(wat(MIB), replicas=1, init=fill(MIB)) as strict,
+    ):
+        read(relaxed, lambda guest: guest.call("peek", 0), 'one call that changes nothing, reset="on_commit"')
+        read(strict, lambda guest: guest.call("peek", 0), 'one call that changes nothing, reset="each_read"')
+        read(strict, touch(44), 'one call that writes 44 pages in 44 ranges, reset="each_read"')
+        write(strict, touch(1), "one call that writes 1 page")
+        write(strict, touch(50), "one call that writes 50 pages in 50 ranges")
+    kernel()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
