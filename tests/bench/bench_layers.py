@@ -10,6 +10,7 @@ import mmap
 import os
 import statistics
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -25,6 +26,7 @@ from replicate.memory_modes import page_map, why_not_copy_on_write
 MIB = 16
 TIMES = 2000
 clock = time.perf_counter
+_SHARES = (("half", 0.5), ("99 %", 0.99), ("99.9 %", 0.999), ("the longest", 1.0))
 
 
 class Steps:
@@ -156,7 +158,7 @@ def kernel() -> None:
     print(f"  {'asking how many page faults there have been':58} {(once[1] - once[0]) * 1e6:8.2f} us")
     print(f"  {f'having the kernel list private pages among {MIB} MiB':58} {(once[2] - once[0]) * 1e6:8.2f} us")
     print(f"  {'copying 64 pages that are in the cache':58} {(once[3] - once[0]) * 1e6:8.2f} us")
-    print(f"  {'a page fault that copies a page':58} {page_fault() * 1e6:8.2f} us")
+    print(f"  {'a page fault that copies a page':58} {page_fault() * 1e6:8.2f} us\n")
 
 
 def page_fault(pages: int = 1024) -> float:
@@ -181,6 +183,45 @@ def page_fault(pages: int = 1024) -> float:
         os.close(file)
 
 
+def handles() -> None:
+    """Measure the handle that a transaction gives."""
+    with Pool.open(wat(MIB), replicas=1) as pool, pool.reading() as guest:
+        memory = guest.memory
+        look, change = best_of([lambda: memory.read(0, 1), lambda: memory.write(0, b"x")], calls=1000)
+    print("A guest handle")
+    print(f"  {'guest.memory.read of a byte':58} {look * 1e6:8.2f} us")
+    print(f"  {'guest.memory.write of a byte':58} {change * 1e6:8.2f} us\n")
+
+
+def beside_a_writer(rest_seconds: float, seconds: float = 3.0) -> None:
+    """Watch every read of one thread while another writes, resting for so long after each write."""
+    with Pool.open(wat(MIB), replicas=2, init=fill(MIB)) as pool:
+        stop, writes = threading.Event(), 0
+
+        def keep_writing() -> None:
+            nonlocal writes
+            while not stop.is_set():
+                pool.write(touch(1))
+                writes += 1
+                if rest_seconds:
+                    time.sleep(rest_seconds)
+
+        writer = threading.Thread(target=keep_writing)
+        writer.start()
+        taken = []
+        end = clock() + seconds
+        while clock() < end:
+            began = clock()
+            pool.read(lambda guest: guest.call("peek", 0))
+            taken.append(clock() - began)
+        stop.set()
+        writer.join()
+    taken.sort()
+    shares = [f"{name} {taken[round(share * (len(taken) - 1))] * 1e6:.0f} us" for name, share in _SHARES]
+    rest = f"rests {rest_seconds * 1e3:g} ms after each write" if rest_seconds else "never rests"
+    print(f"  beside a writer that {rest}, {writes / seconds:.0f} writes a second: {', '.join(shares)}")
+
+
 def main() -> int:
     if why_not_copy_on_write() is not None:
         print(why_not_copy_on_write())
@@ -195,6 +236,10 @@ def main() -> int:
         write(strict, touch(1), "one call that writes 1 page")
         write(strict, touch(50), "one call that writes 50 pages in 50 ranges")
     kernel()
+    handles()
+    print("Reads beside a writer")
+    for rest_seconds in (0.0, 0.0005):
+        beside_a_writer(rest_seconds)
     return 0
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, cast, get_args
 from replicate.adapter import ResetRule
 from replicate.cli.bench.crowd import Crowd
 from replicate.cli.bench.recorder import Recorder
-from replicate.cli.bench.rounds import Sampler, Variant, crowd_sampler, timed
+from replicate.cli.bench.rounds import CrowdSamples, Sampler, Variant, timed
 from replicate.configuration import usable_cores
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def measure_calls(recorder: Recorder, subject: Subject) -> None:
 
 def measure_scaling(recorder: Recorder, subject: Subject, crowd: Crowd, sizes: Sequence[int]) -> None:
     """Measure a crowd's reads: one locked instance against pools of these sizes."""
-    pace, read = recorder.pace, subject.read
+    crowds, read = CrowdSamples(crowd, recorder.pace), subject.read
     with ExitStack() as stack:
         look, lock = stack.enter_context(subject.open_single()).caller(read), threading.Lock()
 
@@ -77,7 +77,7 @@ def measure_scaling(recorder: Recorder, subject: Subject, crowd: Crowd, sizes: S
                 curve=LOCKED,
                 x=1,
                 role="crowd",
-                sample=crowd_sampler(crowd, locked, pace),
+                sample=crowds.of(locked),
             )
         ]
         for size in sorted({*sizes, usable_cores()}):
@@ -90,7 +90,7 @@ def measure_scaling(recorder: Recorder, subject: Subject, crowd: Crowd, sizes: S
                         curve=_spelled(rule),
                         x=size,
                         role="crowd",
-                        sample=crowd_sampler(crowd, lambda pool=pool: pool.read(read, any_thread=True), pace),  # type: ignore[misc]
+                        sample=crowds.of(lambda pool=pool: pool.read(read, any_thread=True)),  # type: ignore[misc]
                     )
                 )
         recorder.measure("all threads read at once", variants)

@@ -18,7 +18,7 @@ from replicate.cli.bench.crowd import Crowd
 from replicate.cli.bench.machine import Others, spin
 from replicate.cli.bench.results import Role, Series, Unit
 
-__all__ = ["DEFAULT_PACE", "Measured", "Pace", "Sampler", "Variant", "clock", "crowd_sampler", "run_rounds", "timed"]
+__all__ = ["DEFAULT_PACE", "CrowdSamples", "Measured", "Pace", "Sampler", "Variant", "clock", "run_rounds", "timed"]
 
 Sampler = Callable[[], Sequence[float]]
 clock = time.perf_counter
@@ -38,7 +38,7 @@ class Pace:
     """The rounds are shared out among so many passes; each opens its pools anew and does all experiments."""
     batch_seconds: float = 0.002
     batches: int = 5
-    crowd_seconds: float = 0.05
+    crowd_seconds: float = 0.2
     slice_seconds: float = 0.1
     """How long reads are watched for, in each round, where every one counts."""
     spins: int = 1_000_000
@@ -94,18 +94,29 @@ def timed(act: Callable[[], object], pace: Pace) -> Sampler:
     return sample
 
 
-def crowd_sampler(crowd: Crowd, act: Callable[[], object], pace: Pace) -> Sampler:
-    """Give what takes a sample of a crowd: the seconds until every thread has done it once, on average of some laps."""
-    laps = 0
+class CrowdSamples:
+    """Make what takes samples of a crowd: the seconds until every thread has done something once, on average of some laps.
 
-    def sample() -> Sequence[float]:
-        nonlocal laps
-        if not laps:
-            crowd.seconds(act, 1)
-            laps = max(1, round(pace.crowd_seconds / max(crowd.seconds(act, 1), 1e-6)))
-        return (crowd.seconds(act, laps),)
+    Waking the threads counts once for all laps, so each variant of an experiment does as many as the first one needs to
+    take long enough.
+    """
 
-    return sample
+    def __init__(self, crowd: Crowd, pace: Pace) -> None:
+        self._crowd = crowd
+        self._pace = pace
+        self._laps = 0
+
+    def of(self, act: Callable[[], object]) -> Sampler:
+        """Give what takes a sample of this."""
+
+        def sample() -> Sequence[float]:
+            if not self._laps:
+                self._crowd.seconds(act, 1)
+                once = max(self._crowd.seconds(act, 1), 1e-6)
+                self._laps = max(1, round(self._pace.crowd_seconds / once))
+            return (self._crowd.seconds(act, self._laps),)
+
+        return sample
 
 
 @attrs.frozen

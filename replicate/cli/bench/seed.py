@@ -19,7 +19,7 @@ from replicate.cli.bench.crowd import Crowd
 from replicate.cli.bench.opening import Placement, Workers, place
 from replicate.cli.bench.recorder import Recorder
 from replicate.cli.bench.results import Result
-from replicate.cli.bench.rounds import Pace, Variant, crowd_sampler, timed
+from replicate.cli.bench.rounds import CrowdSamples, Pace, Variant, timed
 from replicate.cli.terminal import plain, terminal
 from replicate.configuration import usable_cores
 from replicate.errors import ReplicateError
@@ -175,6 +175,7 @@ def _change(execute: Callable[[str], object]) -> Callable[[], object]:
 def _measure_crowd(
     recorder: Recorder, crowd: Crowd, workload: Workload, single: Prolog | PrologPool, pools: Pools
 ) -> None:
+    crowds = CrowdSamples(crowd, recorder.pace)
     lock, alone = threading.Lock(), _ask(single, workload)
 
     def locked() -> None:
@@ -188,7 +189,7 @@ def _measure_crowd(
             curve=LOCKED,
             x=1,
             role="crowd",
-            sample=crowd_sampler(crowd, locked, recorder.pace),
+            sample=crowds.of(locked),
         )
     ]
     for (size, rule), pool in pools.items():
@@ -199,7 +200,7 @@ def _measure_crowd(
                 curve=f"pool, reset {rule.replace('_', ' ')}",
                 x=size,
                 role="crowd",
-                sample=crowd_sampler(crowd, _ask(pool, workload), recorder.pace),
+                sample=crowds.of(_ask(pool, workload)),
             )
         )
     recorder.measure(f"all threads ask at once: {workload.title}", variants)
