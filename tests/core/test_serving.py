@@ -260,13 +260,19 @@ import signal, threading, time
 from replicate import Pool
 
 pool = Pool.open(WAT, replicas=1)
-holding, end = threading.Event(), threading.Event()
+holding, end, begun = threading.Event(), threading.Event(), threading.Event()
 threading.Thread(target=pool.read, args=(lambda guest: (holding.set(), end.wait(60)),)).start()
 holding.wait()
 threading.Timer(0.2, end.set).start()  # then the endless read begins, in a thread of the pool
-threading.Timer(0.7, signal.pthread_kill, [threading.main_thread().ident, signal.SIGINT]).start()
+
+def interrupt():
+    begun.wait()
+    time.sleep(0.3)
+    signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+
+threading.Thread(target=interrupt).start()
 try:
-    pool.read(lambda guest: guest.call("forever"), any_thread=True)
+    pool.read(lambda guest: (begun.set(), guest.call("forever")), any_thread=True)
 except KeyboardInterrupt:
     pass
 print(pool.read(lambda guest: guest.call("get"), timeout=60), pool.stats().interruptions)

@@ -179,12 +179,12 @@ def test_files_that_cannot_be_run(world: World) -> None:
 
 
 def test_one_that_hangs_is_given_up_with_what_it_has_started(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(probing, "TIMEOUT", 0.5)
+    monkeypatch.setattr(probing, "TIMEOUT", 2.0)
     marker = world.root / "pid"
     hanging = world.script("python", f"/bin/sleep 1000 & echo $! > '{marker}'; wait")
     began = time.monotonic()
 
-    assert problem_of(hanging) == "gave no answer within 0.5 s"
+    assert problem_of(hanging) == "gave no answer within 2 s"
     assert time.monotonic() - began < 200
     child = int(marker.read_text())
     for _ in range(600):
