@@ -54,6 +54,7 @@ class Committed:
             for slot, base in zip(instance.plan.memories, bases, strict=True)
         ]
         self._private = private
+        self._sizes: tuple[int, ...] = ()
         self._small: SmallState | None = None
         self._pickled: bytes | None = None
         self.private_bytes = 0
@@ -74,12 +75,14 @@ class Committed:
 
     def sync(self, instance: Instance, sync: Sync) -> int:
         """Learn of a newer version, and make the instance equal to it; give the bytes copied."""
-        changed: dict[int, dict[int, int]] = {memory.index: {} for memory in self._memories}
-        for index, data in sync.entries:
-            numbers = array.array("I", data)
-            changed[index].update(zip(numbers[::2], numbers[1::2], strict=True))
-        for memory, size in zip(self._memories, sync.sizes, strict=True):
-            memory.learn(changed[memory.index], size)
+        changed: dict[int, dict[int, int]] = {}
+        if sync.entries or sync.sizes != self._sizes:
+            for index, data in sync.entries:
+                numbers = array.array("I", data)
+                changed.setdefault(index, {}).update(zip(numbers[::2], numbers[1::2], strict=True))
+            for memory, size in zip(self._memories, sync.sizes, strict=True):
+                memory.learn(changed.get(memory.index, {}), size)
+            self._sizes = sync.sizes
         if sync.small is not None:
             self._small, self._pickled = pickle.loads(sync.small), sync.small
         small = self._small
@@ -95,9 +98,11 @@ class Committed:
         ) or small_state.must_rebuild(instance, small):
             instance.rebuild()
             memories = self._memories
-        copied = sum(memory.restore(instance, changed[memory.index]) for memory in memories)
+        copied = 0
+        for memory in memories:
+            copied += memory.restore(instance, changed.get(memory.index, ()))
         small_state.restore(instance, small)
-        self.private_bytes = sum(memory.private_bytes(instance) for memory in self._memories)
+        self.private_bytes = sum([memory.private_bytes(instance) for memory in self._memories])
         return copied
 
     # -- leading -------------------------------------------------------------------------------------------------------

@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, cast
 
 import attrs
 
-from replicate.errors import WorkerDiedError
 from replicate.memory import CopyCost
 from replicate.memory_runs import MemoryState, read_memory
 from replicate.processes.committed import Proposal
@@ -228,14 +227,8 @@ class RemoteImage:
     # -- restore -------------------------------------------------------------------------------------------------------
 
     def restore(self, instance: Instance, *, private: bool = True) -> CopyCost:
-        """Have an instance made equal to the committed state as it is now, when it's next asked for something.
-
-        Raises `WorkerDiedError` if its worker is gone.
-        """
-        remote = _remote(instance)
-        if remote.is_lost:
-            raise WorkerDiedError("this instance's worker process is gone")
-        remote.sync_later(Pending(self, self._now, False, private))
+        """Have an instance made equal to the committed state as it is now, when it's next asked for something."""
+        _remote(instance).sync_later(Pending(self, self._now, False, private))
         return CopyCost()
 
     def private_bytes(self, instance: Instance) -> int:

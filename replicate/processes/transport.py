@@ -17,6 +17,7 @@ __all__ = ["Channel", "EndOfWorkerError"]
 
 _LENGTH = struct.Struct("<Q")
 _READ = 1 << 16
+_LOOK = int(socket.MSG_PEEK | getattr(socket, "MSG_DONTWAIT", 0))
 _PROTOCOL = 5
 """Every Python this library runs on reads it."""
 
@@ -98,7 +99,7 @@ class Channel:
     def is_open(self) -> bool:
         """Tell whether the other side was there a moment ago; nothing is expected from it just now."""
         try:
-            return bool(self.socket.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
+            return bool(self.socket.recv(1, _LOOK))
         except BlockingIOError:
             return True
         except OSError:

@@ -642,9 +642,7 @@ def test_a_job_that_no_thread_can_be_started_for_is_undone_once(monkeypatch: pyt
             # The first job of all takes the only thread there is: what comes next needs another.
             begun, busy = asyncio.Event(), threading.Event()
             loop = asyncio.get_running_loop()
-            held = asyncio.create_task(
-                pool.read(lambda guest: (loop.call_soon_threadsafe(begun.set), busy.wait(60)))
-            )
+            held = asyncio.create_task(pool.read(lambda guest: (loop.call_soon_threadsafe(begun.set), busy.wait(60))))
             await begun.wait()
             right = threading.Thread.start
 
