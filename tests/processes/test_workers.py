@@ -445,8 +445,9 @@ def test_ctrl_c_ends_an_endless_guest(engine_name: str) -> None:
     assert process.returncode == 0
 
 
-def test_random_kills_under_load_lose_nothing_that_was_committed(engine_name: str) -> None:
-    """Values of a row are kept equal; a commit that was lost, or half of one, would show."""
+@pytest.mark.parametrize("kills", [25, pytest.param(600, marks=[pytest.mark.nightly, pytest.mark.timeout(1200)])])
+def test_random_kills_under_load_lose_nothing_that_was_committed(engine_name: str, kills: int) -> None:
+    """Values of a row are kept equal; a commit that was lost, or half of one, would show. 600 kills take a minute."""
     row = 12
     wrong: list[Any] = []
     deaths = [0]
@@ -480,7 +481,7 @@ def test_random_kills_under_load_lose_nothing_that_was_committed(engine_name: st
         for thread in threads:
             thread.start()
         rng = random.Random(1)
-        for _ in range(25):
+        for _ in range(kills):
             time.sleep(rng.random() / 5)
             victims = sorted(workers_of(pool))
             if victims:
