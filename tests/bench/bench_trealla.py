@@ -23,27 +23,16 @@ import wasmtime
 from figures import Figure, best_of, show
 
 from replicate import small_state
+from replicate.cli.bench.crowd import Crowd
+from replicate.cli.bench.seed import PROGRAM, WORKLOADS
 from replicate.configuration import usable_cores
 from replicate_trealla import Interpreter, Prolog, PrologPool
 from replicate_trealla.fetch import module_path
 
 THREADS = 100
-PROGRAM = """
-:- dynamic(added/1).
-test(123).
-app([], L, L).
-app([X|Xs], L, [X|Ys]) :- app(Xs, L, Ys).
-nrev([], []).
-nrev([X|Xs], R) :- nrev(Xs, Ys), app(Ys, [X], R).
-range(N, N, [N]) :- !.
-range(M, N, [M|L]) :- K is M + 1, range(K, N, L).
-nrev30(L) :- range(1, 30, R), nrev(R, L).
-"""
-FACT = "test(X)"
-HEAVIER = "nrev30([X|_])"
-LONG = "(between(1, 10, _), nrev30(_), fail ; X = 1)"
-LOADS = {"facts": (FACT, 30), "nrev30": (HEAVIER, 6), "nrev30 ten times": (LONG, 2)}
-"""What a crowd asks, and how often each thread asks it in a round: long enough for waking the threads not to count."""
+FACT, HEAVIER, LONG = (workload.goal for workload in WORKLOADS)
+TIMES = (10, 6, 2)
+"""How often a crowd asks each in a round."""
 
 
 class Baseline:
@@ -101,32 +90,6 @@ class Baseline:
         if more:
             self._call("pl_done", query)
         return self.pushed.pop() if self.pushes else said
-
-
-class Crowd:
-    """Keep a hundred threads that all do something at once, again and again."""
-
-    def __init__(self) -> None:
-        self._gate = threading.Barrier(THREADS + 1)
-        self._do: Callable[[], object] = lambda: None
-        self._times = 1
-        for _ in range(THREADS):
-            threading.Thread(target=self._live, daemon=True).start()
-
-    def _live(self) -> None:
-        while True:
-            self._gate.wait()
-            for _ in range(self._times):
-                self._do()
-            self._gate.wait()
-
-    def seconds(self, do: Callable[[], object], times: int) -> float:
-        """Give the seconds, for each time, that it takes until all have done it so many times."""
-        self._do, self._times = do, times
-        began = time.perf_counter()
-        self._gate.wait()
-        self._gate.wait()
-        return (time.perf_counter() - began) / times
 
 
 def from_threads(crowd: Crowd, variants: list[Callable[[], object]], rounds: int, times: int) -> list[float]:
@@ -220,8 +183,7 @@ def figures(given: Path | None = None, rounds: int = 60) -> list[Figure]:
     eight = PrologPool(wasm=wasm, program=PROGRAM, replicas=8)
     assert b"123" in baseline.once(FACT)
     for one in (single, pool, strict, endless, eight):
-        asked = [one.query_once(goal) for goal, _ in LOADS.values()]
-        assert asked == [{"X": 123}, {"X": 30}, {"X": 1}]
+        assert [one.query_once(workload.goal) for workload in WORKLOADS] == [workload.answer for workload in WORKLOADS]
 
     def locked(goal: str) -> object:
         with lock:
@@ -240,20 +202,20 @@ def figures(given: Path | None = None, rounds: int = 60) -> list[Figure]:
         rounds=rounds,
     )
     price = best_of([lambda: pool.query_once(LONG), lambda: endless.query_once(LONG)], calls=2, rounds=rounds)
-    crowd = Crowd()
-    crowds = {
-        name: from_threads(
-            crowd,
-            [
-                lambda goal=goal: locked(goal),  # type: ignore[misc]
-                lambda goal=goal: pool.query_once(goal),  # type: ignore[misc]
-                lambda goal=goal: strict.query_once(goal),  # type: ignore[misc]
-            ],
-            max(rounds // 6, 3),
-            times,
-        )
-        for name, (goal, times) in LOADS.items()
-    }
+    with Crowd(THREADS) as crowd:
+        crowds = {
+            workload.title: from_threads(
+                crowd,
+                [
+                    lambda goal=workload.goal: locked(goal),  # type: ignore[misc]
+                    lambda goal=workload.goal: pool.query_once(goal),  # type: ignore[misc]
+                    lambda goal=workload.goal: strict.query_once(goal),  # type: ignore[misc]
+                ],
+                max(rounds // 6, 3),
+                times,
+            )
+            for workload, times in zip(WORKLOADS, TIMES, strict=True)
+        }
     real = real_cores(cores)
     here, elsewhere = opening(wasm)
     leader = eight.pool._core.leader
@@ -284,7 +246,7 @@ def figures(given: Path | None = None, rounds: int = 60) -> list[Figure]:
         )
         found.append(Figure("the same, strict rule", 1, once / reset, detail=detail))
     found += [
-        Figure(f"{THREADS} threads ask for a fact", 2.8, crowds["facts"][1] * 1e3, "at most", "ms"),
+        Figure(f"{THREADS} threads ask for a fact", 2.8, crowds[WORKLOADS[0].title][1] * 1e3, "at most", "ms"),
         Figure("an assertz to 8 replicas, against one alone", 4, alone[5] / alone[4], "at most"),
         Figure("an assertz to 8 replicas", 0.3, alone[5] * 1e3, "at most", "ms"),
         Figure("commit's exclusive time, 8 replicas mid-read", 1, held * 1e3, "at most", "ms"),

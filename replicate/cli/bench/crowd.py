@@ -12,51 +12,57 @@ __all__ = ["Crowd"]
 
 
 class Crowd:
-    """Keep threads that wait at a gate, all do the same when it opens, and meet there again.
+    """Keep threads that sleep until all are woken, do the same once, and meet: a request from each of many clients.
 
     Use it as a context manager: on leaving, also on Ctrl-C, each thread finishes what it's in the middle of and ends.
     """
 
     def __init__(self, threads: int) -> None:
-        self._gate = threading.Barrier(threads + 1)
+        # A lock for each to sleep at: a barrier has all of them wake each other, one by one.
+        self._gates = [threading.Lock() for _ in range(threads)]
+        self._all_met = threading.Lock()
+        for lock in (*self._gates, self._all_met):
+            lock.acquire()
+        self._counting = threading.Lock()
+        self._missing = 0
         self._act: Callable[[], object] = _nothing
-        self._times = 0
         self._stop = False
         self._failures: deque[BaseException] = deque()
-        self._ended: deque[int] = deque()
-        self._threads = [threading.Thread(target=self._live, args=(number,), daemon=True) for number in range(threads)]
+        self._ended: deque[threading.Lock] = deque()
+        self._threads = [threading.Thread(target=self._live, args=(gate,), daemon=True) for gate in self._gates]
 
     def seconds(self, act: Callable[[], object], times: int) -> float:
-        """Give the seconds, for each time, that it takes until all threads have done it so many times.
+        """Have all threads do it once, so many times, and give the mean seconds from waking the first until the last has done.
 
         Raises what a thread met.
         """
-        self._act, self._times = act, times
+        self._act = act
         began = time.perf_counter()
-        self._gate.wait()
-        self._gate.wait()
-        took = time.perf_counter() - began
-        if self._failures:
-            raise self._failures.popleft()
-        return took / times
+        for _ in range(times):
+            self._missing = len(self._gates)
+            for gate in self._gates:
+                gate.release()
+            self._all_met.acquire()
+            if self._failures:
+                raise self._failures.popleft()
+        return (time.perf_counter() - began) / times
 
-    def _live(self, number: int) -> None:
+    def _live(self, gate: threading.Lock) -> None:
         try:
             while True:
-                self._gate.wait()
+                gate.acquire()
+                if self._stop:
+                    return
                 try:
-                    act = self._act
-                    for _ in range(self._times):
-                        if self._stop:
-                            return
-                        act()
+                    self._act()
                 except BaseException as error:
                     self._failures.append(error)
-                self._gate.wait()
-        except threading.BrokenBarrierError:
-            pass
+                with self._counting:
+                    self._missing -= 1
+                    if not self._missing:
+                        self._all_met.release()
         finally:
-            self._ended.append(number)
+            self._ended.append(gate)
 
     def __enter__(self) -> Crowd:
         for thread in self._threads:
@@ -67,9 +73,12 @@ class Crowd:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stop = True
-        self._gate.abort()
-        # Not joined: before Python 3.13 a join that Ctrl-C ends takes the thread for ended.
+        # Not joined: before Python 3.13 a join that Ctrl-C ends takes the thread for ended. Nor is a gate opened once for all:
+        # a thread may just have been let through.
         while len(self._ended) < sum(thread.ident is not None for thread in self._threads):
+            for gate in self._gates:
+                if gate.locked():
+                    gate.release()
             time.sleep(0.001)
 
 

@@ -95,26 +95,25 @@ def timed(act: Callable[[], object], pace: Pace) -> Sampler:
 
 
 class CrowdSamples:
-    """Make what takes samples of a crowd: the seconds until every thread has done something once, on average of some laps.
+    """Make what takes samples of a crowd: the seconds until every thread has done something once, on average of some times.
 
-    Waking the threads counts once for all laps, so each variant of an experiment does as many as the first one needs to
-    take long enough.
+    Each variant of an experiment does it as often as the first one needs to take long enough.
     """
 
     def __init__(self, crowd: Crowd, pace: Pace) -> None:
         self._crowd = crowd
         self._pace = pace
-        self._laps = 0
+        self._times = 0
 
     def of(self, act: Callable[[], object]) -> Sampler:
         """Give what takes a sample of this."""
 
         def sample() -> Sequence[float]:
-            if not self._laps:
+            if not self._times:
                 self._crowd.seconds(act, 1)
                 once = max(self._crowd.seconds(act, 1), 1e-6)
-                self._laps = max(1, round(self._pace.crowd_seconds / once))
-            return (self._crowd.seconds(act, self._laps),)
+                self._times = max(1, round(self._pace.crowd_seconds / once))
+            return (self._crowd.seconds(act, self._times),)
 
         return sample
 

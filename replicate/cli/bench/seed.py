@@ -26,9 +26,9 @@ from replicate.errors import ReplicateError
 from replicate_trealla import Prolog, PrologPool
 from replicate_trealla.fetch import module_path
 
-__all__ = ["LOCKED", "WORKLOADS", "SeedOptions", "Workload", "pool_name", "run_seed"]
+__all__ = ["LOCKED", "PROGRAM", "WORKLOADS", "SeedOptions", "Workload", "pool_name", "run_seed"]
 
-_PROGRAM = """
+PROGRAM = """
 :- dynamic(added/1).
 test(123).
 app([], L, L).
@@ -97,7 +97,7 @@ def run_seed(options: SeedOptions) -> Result:
                 stack.callback(single.close)
                 pools = {
                     (size, rule): stack.enter_context(
-                        PrologPool(wasm=wasm, program=_PROGRAM, replicas=size, reset=rule, **where.opening)
+                        PrologPool(wasm=wasm, program=PROGRAM, replicas=size, reset=rule, **where.opening)
                     )
                     for size in sizes
                     for rule in _RULES
@@ -118,8 +118,8 @@ def run_seed(options: SeedOptions) -> Result:
 def _open_single(where: Placement, wasm: Path) -> Prolog | PrologPool:
     """Open one interpreter, here or, where that can't be, as a pool of one replica that isn't reset."""
     if where.here:
-        return Prolog(engine=where.name, wasm=wasm, program=_PROGRAM)
-    return PrologPool(wasm=wasm, program=_PROGRAM, replicas=1, reset="on_commit", **where.opening)
+        return Prolog(engine=where.name, wasm=wasm, program=PROGRAM)
+    return PrologPool(wasm=wasm, program=PROGRAM, replicas=1, reset="on_commit", **where.opening)
 
 
 Pools = dict[tuple[int, ResetRule], PrologPool]
