@@ -19,7 +19,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import attrs
 
 from replicate.binary import GlobalType, ModuleInfo, Prepared, StatePlan, TableSlot
-from replicate.errors import ArgumentTypeError, NotReplicableError, StateError, TableAccessError, UnsupportedError
+from replicate.errors import (
+    ArgumentTypeError,
+    MissingExportError,
+    NotReplicableError,
+    StateError,
+    TableAccessError,
+    UnsupportedError,
+)
 from replicate.handles import Global, Guest, Memory, Table, outside
 from replicate.limits import NO_LIMITS, Limit, ResourceLimits
 from replicate.linking import Linkage, link
@@ -143,6 +150,8 @@ class Module(abc.ABC):
         self._exports: dict[tuple[str, str], int] = {
             (export.kind, export.name): export.index for export in prepared.info.exports
         }
+        self._readable_globals = {index: name for (kind, name), index in self._exports.items() if kind == "global"}
+        self._readable_globals.update((slot.index, slot.export) for slot in prepared.plan.globals)
         self.default_memory = self._default_memory()
         """The memory that `Guest.memory` means, or None where the module doesn't say."""
 
@@ -158,6 +167,20 @@ class Module(abc.ABC):
     def find_export(self, kind: str, name: str) -> int | None:
         """Give the index of what is exported as `name`, if it's of that kind."""
         return self._exports.get((kind, name))
+
+    def missing_function(self, name: str) -> MissingExportError:
+        """Make the error for a function that isn't exported."""
+        known = ", ".join(sorted(export for kind, export in self._exports if kind == "func")) or "none"
+        return MissingExportError(f"the module exports no function {name!r}; it exports {known:.1000}")
+
+    def global_export(self, index: int) -> str:
+        """Name an export of a global, or raise `MissingExportError` for a constant that the module keeps to itself."""
+        name = self._readable_globals.get(index)
+        if name is None:
+            raise MissingExportError(
+                f"global {index} is a constant that the module doesn't export, so no host can read it"
+            )
+        return name
 
     @abc.abstractmethod
     def create(self, linkage: Linkage, *, limits: ResourceLimits = NO_LIMITS) -> Instance:

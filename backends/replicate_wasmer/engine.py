@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
-import threading
-import weakref
 from pathlib import Path
 from typing import ClassVar
 
@@ -14,6 +12,7 @@ from replicate.binary import HostAccess, Prepared
 from replicate.cache import ArtifactCache, cache_folder
 from replicate.errors import EngineUnavailableError, InvalidModuleError, UnsupportedError
 from replicate.interfaces import Engine, EngineTraits, Module
+from replicate.known_modules import KnownModules
 from replicate.preparing import prepare_for
 
 from ._runtime import MISSING, compiler, wasmer
@@ -49,7 +48,7 @@ class WasmerEngine(Engine):
     Compiled code is kept in the user's cache folder; ``cache=False`` keeps nothing.
     """
 
-    __slots__ = ("_artifacts", "_lock", "_modules")
+    __slots__ = ("_artifacts", "_modules")
 
     name: ClassVar[str] = "wasmer"
     traits: ClassVar[EngineTraits] = EngineTraits(
@@ -73,8 +72,7 @@ class WasmerEngine(Engine):
     def __init__(self, *, cache: bool = True) -> None:
         if MISSING is not None:
             raise EngineUnavailableError(MISSING)
-        self._lock = threading.Lock()
-        self._modules: weakref.WeakValueDictionary[str, WasmerModule] = weakref.WeakValueDictionary()
+        self._modules: KnownModules[WasmerModule] = KnownModules()
         self._artifacts = ArtifactCache(cache_folder() / "compiled") if cache else None
 
     @property
@@ -97,16 +95,13 @@ class WasmerEngine(Engine):
             raise InvalidModuleError("the module isn't valid Wasm, says wasmer")
 
     def compile_wasm(self, wasm: bytes) -> Module:
-        with self._lock:
-            module = self._modules.get(hashlib.sha256(wasm).hexdigest())
+        module = self._modules.find(wasm)
         return super().compile_wasm(wasm) if module is None else module
 
     def compile_prepared(self, prepared: Prepared) -> WasmerModule:
         if prepared.plan.helpers is None:
             raise UnsupportedError("this module was prepared for another engine: prepare it with this one")
-        module = WasmerModule(self, prepared, self.compile_here(prepared))
-        with self._lock:
-            return self._modules.setdefault(prepared.info.digest, module)
+        return self._modules.keep(WasmerModule(self, prepared, self.compile_here(prepared)))
 
     def compile_here(self, prepared: Prepared) -> Compiled:
         """Compile for the calling thread, or load what has been compiled before."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from replicate.binary import FuncType, Prepared
-from replicate.errors import MissingExportError, UnsupportedError
+from replicate.errors import UnsupportedError
 from replicate.interfaces import Module
 from replicate.limits import NO_LIMITS, ResourceLimits
 from replicate.linking import Linkage
@@ -58,8 +58,6 @@ class WasmerModule(Module):
             for export in info.exports
             if export.kind == "func" and export.index in helpers.bit_calls
         }
-        self._globals = {export.index: export.name for export in info.exports if export.kind == "global"}
-        self._globals.update((slot.index, slot.export) for slot in prepared.plan.globals)
 
     def create(self, linkage: Linkage, *, limits: ResourceLimits = NO_LIMITS) -> WasmerInstance:
         if limits != NO_LIMITS:
@@ -98,19 +96,9 @@ class WasmerModule(Module):
         """Give the checks for an exported function, or raise `MissingExportError`."""
         kind = self._functions.get(name)
         if kind is None:
-            known = ", ".join(sorted(export.name for export in self.info.exports if export.kind == "func")) or "none"
-            raise MissingExportError(f"the module exports no function {name!r}; it exports {known:.1000}")
+            raise self.missing_function(name)
         return self.shape(kind)
 
     def exact_export(self, name: str) -> str | None:
         """Name the function that calls the export `name` with every bit of its f32 values, if it has any."""
         return self._exact.get(name)
-
-    def global_export(self, index: int) -> str:
-        """Name an export of a global, or raise `MissingExportError` for a constant that the module keeps to itself."""
-        name = self._globals.get(index)
-        if name is None:
-            raise MissingExportError(
-                f"global {index} is a constant that the module doesn't export, so no host can read it"
-            )
-        return name

@@ -19,6 +19,7 @@ from replicate.binary import Prepared
 from replicate.cache import ArtifactCache, cache_folder
 from replicate.errors import EngineUnavailableError, InvalidModuleError
 from replicate.interfaces import Engine, EngineTraits, Module
+from replicate.known_modules import KnownModules
 from replicate.preparing import prepare_for
 
 from . import _capi
@@ -54,7 +55,7 @@ def _close_all() -> None:
     """Free what is left before the interpreter clears the names that wasmtime-py needs for it."""
     close_cells()
     for engine in list(_engines):
-        for module in list(engine._modules.values()):
+        for module in engine._modules:
             module.close()
         engine.native.close()
 
@@ -108,7 +109,7 @@ class WasmtimeEngine(Engine):
         self._plain: WasmtimeEngine | None = None
         _engines.add(self)
         self._lock = threading.Lock()
-        self._modules: weakref.WeakValueDictionary[str, WasmtimeModule] = weakref.WeakValueDictionary()
+        self._modules: KnownModules[WasmtimeModule] = KnownModules()
         self._artifacts = ArtifactCache(cache_folder() / "compiled") if cache else None
 
     @property
@@ -142,14 +143,11 @@ class WasmtimeEngine(Engine):
             raise module_refusal(error) from error
 
     def compile_wasm(self, wasm: bytes) -> Module:
-        with self._lock:
-            module = self._modules.get(hashlib.sha256(wasm).hexdigest())
+        module = self._modules.find(wasm)
         return super().compile_wasm(wasm) if module is None else module
 
     def compile_prepared(self, prepared: Prepared) -> WasmtimeModule:
-        module = WasmtimeModule(self, prepared, self._native_module(prepared))
-        with self._lock:
-            return self._modules.setdefault(prepared.info.digest, module)
+        return self._modules.keep(WasmtimeModule(self, prepared, self._native_module(prepared)))
 
     def _native_module(self, prepared: Prepared) -> wasmtime.Module:
         if self._artifacts is None or len(prepared.wasm) < 1 << 12:

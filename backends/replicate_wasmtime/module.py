@@ -45,8 +45,6 @@ class WasmtimeModule(Module):
         self._functions = {export.name: export.index for export in info.exports if export.kind == "func"}
         self._functions.update((slot.export, slot.index) for slot in prepared.plan.functions)
         self._function_exports = {slot.index: slot.export for slot in prepared.plan.functions}
-        self._globals = {export.index: export.name for export in info.exports if export.kind == "global"}
-        self._globals.update((slot.index, slot.export) for slot in prepared.plan.globals)
         self._tables = {export.index: export.name for export in info.exports if export.kind == "table"}
         self._tables.update((slot.index, slot.export) for slot in prepared.plan.tables)
         self._helpers = {name for slot in prepared.plan.segments for name in (slot.probe, slot.drop)}
@@ -99,17 +97,7 @@ class WasmtimeModule(Module):
             return self.shape(self.info.function_type(index))
         if name in self._helpers:
             return self.shape(FuncType((), ()))
-        known = ", ".join(sorted(export.name for export in self.info.exports if export.kind == "func")) or "none"
-        raise MissingExportError(f"the module exports no function {name!r}; it exports {known:.1000}")
-
-    def global_export(self, index: int) -> str:
-        """Name an export of a global, or raise `MissingExportError` for a constant that the module keeps to itself."""
-        name = self._globals.get(index)
-        if name is None:
-            raise MissingExportError(
-                f"global {index} is a constant that the module doesn't export, so no host can read it"
-            )
-        return name
+        raise self.missing_function(name)
 
     def table_export(self, index: int) -> str:
         """Name an export of a table, or raise `MissingExportError` for one that isn't exported and can't be carried."""

@@ -7,13 +7,13 @@ import threading
 import time
 import weakref
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import attrs
 
 from replicate.adapter import Adapter
 from replicate.binary import FuncType, Prepared
-from replicate.errors import MissingExportError, WorkerDiedError
+from replicate.errors import WorkerDiedError
 from replicate.interfaces import Engine, EngineTraits, Module
 from replicate.limits import NO_LIMITS, ResourceLimits, ticker
 from replicate.linking import Linkage
@@ -190,12 +190,8 @@ class RemoteModule(Module):
         """Give the type of an exported function; raise `MissingExportError`."""
         kind = self._functions.get(name)
         if kind is None:
-            self._refuse(name)
+            raise self.missing_function(name)
         return kind
-
-    def _refuse(self, name: str) -> NoReturn:
-        known = ", ".join(sorted(self._functions)) or "none"
-        raise MissingExportError(f"the module exports no function {name!r}; it exports {known:.1000}")
 
     def ship(
         self,
