@@ -22,9 +22,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from replicate.binary import FuncType, ValType
-from replicate.errors import ArgumentRangeError, ArgumentTypeError, ArityError, DeadHandleError
+from replicate.errors import ArgumentRangeError, ArgumentTypeError, ArityError, DeadHandleError, HostResultError
 
-__all__ = ["FuncRef", "bits_to_value", "check_bits", "explain_arguments", "signed", "value_to_bits"]
+__all__ = ["FuncRef", "bits_to_value", "check_bits", "explain_arguments", "signed", "split_results", "value_to_bits"]
 
 _WIDTH = {"i32": 32, "i64": 64, "f32": 32, "f64": 64, "v128": 128}
 
@@ -140,6 +140,20 @@ def explain_arguments(name: str, kind: FuncType, args: Sequence[Any]) -> list[An
         value_to_bits(value, param, what=f"argument {position} of {name!r}") if param.is_number else value
         for position, (value, param) in enumerate(zip(args, kind.params, strict=True), 1)
     ]
+
+
+def split_results(name: str, kind: FuncType, value: Any) -> tuple[Any, ...]:
+    """Take what a host function of this type has returned apart; raise `HostResultError` for too few or too many values."""
+    count = len(kind.results)
+    if count == 1:
+        values: tuple[Any, ...] = (value,)
+    elif value is None:
+        values = ()
+    else:
+        values = tuple(value) if isinstance(value, (tuple, list)) else (value,)
+    if len(values) != count:
+        raise HostResultError(f"host function {name} must return {count} value(s) {kind}, and returned {value!r:.80}")
+    return values
 
 
 def _describe(value: object) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from replicate.errors import ArgumentError, HostResultError
 from replicate.linking import LinkedFunction
-from replicate.values import bits_to_value, value_to_bits
+from replicate.values import bits_to_value, split_results, value_to_bits
 
 from .shapes import Shape
 
@@ -52,17 +52,7 @@ def host_handler(instance: WasmerInstance, linked: LinkedFunction, shape: Shape)
 
 
 def _checked(shape: Shape, value: Any, name: str) -> Any:
-    kinds = shape.type.results
-    if len(kinds) == 1:
-        values: tuple[Any, ...] = (value,)
-    elif value is None:
-        values = ()
-    else:
-        values = tuple(value) if isinstance(value, (tuple, list)) else (value,)
-    if len(values) != len(kinds):
-        raise HostResultError(
-            f"host function {name} must return {len(kinds)} value(s) {shape.type}, and returned {value!r:.80}"
-        )
+    kinds, values = shape.type.results, split_results(name, shape.type, value)
     what = f"the result of host function {name}"
     try:
         given = tuple(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from replicate.errors import ArgumentError, HostResultError
 from replicate.linking import LinkedFunction
-from replicate.values import bits_to_value, value_to_bits
+from replicate.values import bits_to_value, split_results, value_to_bits
 
 from . import _capi
 from .calls import from_slot, to_slot
@@ -72,17 +72,7 @@ def _read(instance: WasmtimeInstance, shape: Shape, slots: bytes) -> tuple[Any, 
 
 
 def _write(instance: WasmtimeInstance, shape: Shape, value: Any, name: str) -> bytes:
-    kinds = shape.type.results
-    if len(kinds) == 1:
-        values: tuple[Any, ...] = (value,)
-    elif value is None:
-        values = ()
-    else:
-        values = tuple(value) if isinstance(value, (tuple, list)) else (value,)
-    if len(values) != len(kinds):
-        raise HostResultError(
-            f"host function {name} must return {len(kinds)} value(s) {shape.type}, and returned {value!r:.80}"
-        )
+    values = split_results(name, shape.type, value)
     roots: list[Any] = []
     try:
         slots = []
