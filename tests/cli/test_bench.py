@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 
@@ -64,9 +65,10 @@ def one_line(text: str) -> str:
 
 @pytest.mark.usefixtures("quick")
 def test_measures_a_module_keeps_the_samples_and_draws_them(run: Run, kv_path: Path, tmp_path: Path) -> None:
-    kept, page = tmp_path / "kv.json", tmp_path / "kv.html"
+    kept, page, pictures = tmp_path / "kv.json", tmp_path / "kv.html", tmp_path / "new" / "pictures"
+    files = ("--json", str(kept), "--report", str(page), "--pictures", str(pictures))
 
-    result = run("bench", str(kv_path), *CALLS, *SMALL, "--json", str(kept), "--report", str(page))
+    result = run("bench", str(kv_path), *CALLS, *SMALL, *files)
 
     assert (0, "") == (result.code, result.err)
     said = one_line(result.out)
@@ -92,6 +94,12 @@ def test_measures_a_module_keeps_the_samples_and_draws_them(run: Run, kv_path: P
     assert all(len(each["samples"]) == 2 for each in fields["series"] if each["role"] in ("call", "crowd"))
     assert {each["passes"] for each in fields["series"]} == {2}
     _check_page(page.read_text())
+    drawn = {path.name: ElementTree.parse(path).getroot() for path in pictures.iterdir()}
+    expected = {"scaling.svg", "latency.svg", "commit-pages.svg", "commit-size.svg", "spawn.svg", "memory.svg"}
+    assert expected == set(drawn)
+    words = "".join(drawn["latency.svg"].itertext())
+    assert "every read of one thread watched" in words
+    assert "one instance behind a lock, beside a writer" in words
 
 
 def _check_page(text: str) -> None:
@@ -162,6 +170,7 @@ def test_says_what_a_module_doesnt_let_it_measure(run: Run, tricky: Path, tmp_pa
         (("--read", "get()", "--wasm", "x.wasm"), 2, "is for 'seed'"),
         (("--read", "get()", "--engine", "none"), 1, "none"),
         (("--read", "get()", "--report", "missing/x.html"), 1, "can't write 'missing/x.html': there's no folder"),
+        (("--read", "get()", "--pictures", __file__), 1, "it's a file; give a folder"),
         (("--read", "get()", "--json", "."), 1, "can't write '.': it's a folder"),
         (("--read", "get()", "--compare", "missing.json"), 1, "can't read the result 'missing.json'"),
     ],

@@ -10,11 +10,11 @@ from replicate.cli.bench.charts import Chart
 from replicate.cli.bench.comparison import Comparison
 from replicate.cli.bench.pictures import charts_of
 from replicate.cli.bench.results import Result
-from replicate.cli.bench.svg import COLOURS, svg_of
+from replicate.cli.bench.svg import COLOURS, picture_of, svg_of
 from replicate.cli.bench.tables import TableOf, comparison_table, facts_of, headline_of, tables_of, title_of, verdict_of
 from replicate.errors import ReplicateError
 
-__all__ = ["page_of", "save_page"]
+__all__ = ["page_of", "save_page", "save_pictures"]
 
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1b1f24; --dim: #57606a; --paper: #ffffff; --rule: #d8dee4; --raised: #f6f8fa; }
@@ -43,6 +43,20 @@ def save_page(result: Result, comparison: Comparison | None, path: Path) -> None
         raise ReplicateError(f"can't write the report to {str(path)!r}: {error.strerror or error}") from error
 
 
+def save_pictures(result: Result, folder: Path) -> list[Path]:
+    """Write each picture as an SVG file into a folder, made if need be; raise `ReplicateError` if it can't be written."""
+    written = []
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for group, chart in charts_of(result).items():
+            path = folder / f"{group.replace(' ', '-')}.svg"
+            path.write_text(picture_of(chart), "utf-8")
+            written.append(path)
+    except OSError as error:
+        raise ReplicateError(f"can't write pictures to {str(folder)!r}: {error.strerror or error}") from error
+    return written
+
+
 def page_of(result: Result, comparison: Comparison | None) -> str:
     """Give the page."""
     title = escape(title_of(result))
@@ -53,7 +67,7 @@ def page_of(result: Result, comparison: Comparison | None) -> str:
             f"<style>{_STYLE}</style>\n<h1>{title}</h1>",
             *(f'<p class="headline">{escape(line)}</p>' for line in headline_of(result)),
             *(_comparison(comparison) if comparison is not None else ()),
-            *(_chart(chart) for chart in charts_of(result)),
+            *(_chart(chart) for chart in charts_of(result).values()),
             "<h2>All figures</h2>",
             "<p>Median, and the quartiles between which half of the samples lie. Less is better.</p>",
             *(_table(table) for table in tables_of(result)),

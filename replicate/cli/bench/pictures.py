@@ -13,14 +13,14 @@ __all__ = ["charts_of", "locked_of", "speed_up"]
 _SHARES = (("half", 0.5), ("90 %", 0.9), ("99 %", 0.99), ("99.9 %", 0.999), ("all", 1.0))
 
 
-def charts_of(result: Result) -> list[Chart]:
-    """Give the charts that its experiments can be drawn as."""
-    found: list[Chart] = []
+def charts_of(result: Result) -> dict[str, Chart]:
+    """Give the charts that its experiments can be drawn as, by the names of their groups."""
+    found: dict[str, Chart] = {}
     for group, title in result.groups.items():
         series = result.in_group(group)
         draw = _DRAWN.get(group) or (_scaling if any(each.role == "crowd" for each in series) else None)
         if draw is not None:
-            found.append(draw(title, series))
+            found[group] = draw(title, series)
     return found
 
 

@@ -18,7 +18,7 @@ __all__ = ["show_comparison", "show_result"]
 def show_result(result: Result) -> None:
     """Print tables, pictures, the machine and, last, what it comes to."""
     terminal.say(Text(title_of(result), "bold"))
-    pictures = {chart.title: chart for chart in charts_of(result)}
+    pictures = {chart.title: chart for chart in charts_of(result).values()}
     for table in tables_of(result):
         _show_table(table)
         chart = pictures.get(table.title)

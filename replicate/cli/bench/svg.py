@@ -7,13 +7,19 @@ from html import escape
 
 from replicate.cli.bench.charts import Chart, Line
 
-__all__ = ["COLOURS", "svg_of"]
+__all__ = ["COLOURS", "picture_of", "svg_of"]
 
 _WIDTH, _HEIGHT = 720, 380
 _LEFT, _RIGHT, _TOP, _BOTTOM = 76, 40, 16, 56
 COLOURS = ("#0b6bcb", "#c2410c", "#3f7d20", "#7c3aed", "#6b7280")
 """Told apart also by those who see no red or no green; each line has its own dashes besides."""
 _DASHES = ("", "7 4", "2 4", "10 4 2 4", "4 4")
+_HEAD, _ROW = 40, 20
+# A picture of its own brings its paper with it: it's shown on any page, dark or light.
+_STYLE = """
+rect { fill: #ffffff; } text { fill: #57606a; font: 12px system-ui, sans-serif; } .label { fill: #1b1f24; }
+.title { fill: #1b1f24; font-size: 15px; font-weight: 600; } .grid { stroke: #d8dee4; } .axis, .tick { stroke: #57606a; }
+"""
 
 
 def svg_of(chart: Chart) -> str:
@@ -23,6 +29,30 @@ def svg_of(chart: Chart) -> str:
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" '
         f'aria-label="{escape(chart.title)}">\n{body}\n</svg>'
     )
+
+
+def picture_of(chart: Chart) -> str:
+    """Give the chart as an SVG file of its own: with its title, a legend, and how it looks."""
+    height = _HEAD + _HEIGHT + _ROW * (len(chart.lines) + 1)
+    legend = "\n".join(
+        f'<line x1="{_LEFT}" x2="{_LEFT + 28}" y1="{y - 4}" y2="{y - 4}" stroke="{colour}" stroke-width="2" '
+        f'stroke-dasharray="{dashes}"/>\n<text class="label" x="{_LEFT + 38}" y="{y}">{escape(line.name)}</text>'
+        for line, y, colour, dashes in (
+            (line, _HEAD + _HEIGHT + _ROW * (number + 1), *_looks(number)) for number, line in enumerate(chart.lines)
+        )
+    )
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" role="img" '
+        f'aria-label="{escape(chart.title)}">\n<style>{_STYLE}</style>\n<rect width="100%" height="100%"/>\n'
+        f'<text class="title" x="{_LEFT}" y="26">{escape(chart.title)}</text>\n<g transform="translate(0 {_HEAD})">\n'
+        + "\n".join(_parts(chart))
+        + f"\n</g>\n{legend}\n</svg>\n"
+    )
+
+
+def _looks(number: int) -> tuple[str, str]:
+    """Give the colour and the dashes of a chart's line."""
+    return COLOURS[number % len(COLOURS)], _DASHES[number % len(_DASHES)]
 
 
 def _x(chart: Chart, value: float) -> float:
@@ -53,7 +83,7 @@ def _parts(chart: Chart) -> Iterator[str]:
         f"{escape(chart.y_label)}</text>"
     )
     for number, line in enumerate(chart.lines):
-        yield from _line(chart, line, COLOURS[number % len(COLOURS)], _DASHES[number % len(_DASHES)])
+        yield from _line(chart, line, *_looks(number))
 
 
 def _line(chart: Chart, line: Line, colour: str, dashes: str) -> Iterator[str]:

@@ -13,7 +13,7 @@ from replicate.cli.bench import rounds as measuring
 from replicate.cli.bench.comparison import compare_results
 from replicate.cli.bench.module import ModuleOptions, run_module
 from replicate.cli.bench.opening import Workers, parse_sizes
-from replicate.cli.bench.page import save_page
+from replicate.cli.bench.page import save_page, save_pictures
 from replicate.cli.bench.results import Result, dump, load_result, save_result
 from replicate.cli.bench.rounds import Pace
 from replicate.cli.bench.screen import show_comparison, show_result
@@ -66,6 +66,9 @@ def bench(
     report: Annotated[
         Path | None, typer.Option(metavar="FILE.html", help="Write a page with pictures, all in one file.")
     ] = None,
+    pictures: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Write each picture as an SVG file into this folder.")
+    ] = None,
     slow_down: Annotated[
         float, typer.Option(hidden=True, min=1, help="Have guest calls take so many times as long.")
     ] = 1.0,
@@ -87,6 +90,8 @@ def bench(
     old = None if compare is None else load_result(compare)
     for path in (json_file, report):
         _check_writable(path)
+    if pictures is not None and pictures.exists() and not pictures.is_dir():
+        raise ReplicateError(f"can't write pictures to {str(pictures)!r}: it's a file; give a folder")
     if target.endswith(".json"):
         result = load_result(Path(target))
     else:
@@ -98,13 +103,14 @@ def bench(
     comparison = None if old is None else compare_results(old, result, least=threshold / 100)
     if report is not None:
         save_page(result, comparison, report)
+    drawn = [] if pictures is None else save_pictures(result, pictures)
     if json_file is not None and str(json_file) == "-":
         terminal.raw(dump(result))
     else:
         show_result(result)
         if comparison is not None:
             show_comparison(comparison)
-        for path in filter(None, (json_file, report)):
+        for path in filter(None, (json_file, report, *drawn)):
             terminal.say(cell(f"{path} written"))
     if comparison is not None and comparison.slower:
         raise typer.Exit(SLOWER)
