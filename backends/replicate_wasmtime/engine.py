@@ -22,6 +22,7 @@ from replicate.interfaces import Engine, EngineTraits, Module
 from replicate.preparing import prepare_for
 
 from . import _capi
+from .calls import watch_calls
 from .cell import close_cells
 from .faults import module_refusal
 from .module import WasmtimeModule
@@ -110,6 +111,8 @@ class WasmtimeEngine(Engine):
         self._lock = threading.Lock()
         self._modules: weakref.WeakValueDictionary[str, WasmtimeModule] = weakref.WeakValueDictionary()
         self._artifacts = ArtifactCache(cache_folder() / "compiled") if cache else None
+        if interruptible:
+            watch_calls(self)
 
     @property
     def version(self) -> str:
