@@ -128,10 +128,12 @@ class AsyncPool:
         max_table: int | None = None,
         name: str | None = None,
         workers: Workers | None = None,
+        timeout: float | None = None,
     ) -> _Opening:
         """Open a pool: ``async with AsyncPool.open(...) as pool`` or ``pool = await AsyncPool.open(...)``.
 
-        The arguments are those of `Pool.open`. The module is compiled in a worker thread.
+        The arguments are those of `Pool.open`. The module is compiled, and its leader started, in a worker thread. A task
+        that is cancelled meanwhile returns at once, what runs in the guest is stopped, and everything is freed.
         """
         return _Opening(
             partial(
@@ -152,6 +154,7 @@ class AsyncPool:
                 max_table=max_table,
                 name=name,
                 workers=workers,
+                timeout=timeout,
             )
         )
 
@@ -485,16 +488,30 @@ class _AsyncWriting:
 class _Opening:
     """Be awaitable and an async context manager, both giving the pool."""
 
-    def __init__(self, make: Callable[[], PoolCore]) -> None:
+    def __init__(self, make: Callable[..., PoolCore]) -> None:
         self._make = make
         self._pool: AsyncPool | None = None
 
     async def _open(self) -> AsyncPool:
         loop = asyncio.get_running_loop()
-        future = loop.run_in_executor(None, self._make)
+        limits: list[Limit] = []
+        cancelled = False
+
+        def stop() -> None:
+            for limit in limits:
+                limit.cancel("the task that waited for this pool was cancelled")
+
+        def bounded(limit: Limit) -> None:
+            limits.append(limit)
+            if cancelled:
+                stop()
+
+        future = loop.run_in_executor(None, partial(self._make, bounded=bounded))
         try:
             core = await asyncio.shield(future)
         except asyncio.CancelledError:
+            cancelled = True
+            stop()
             future.add_done_callback(
                 lambda done: None if done.cancelled() or done.exception() else done.result().close()
             )

@@ -27,7 +27,7 @@ from replicate.errors import (
 )
 from replicate.handles import Guest
 from replicate.interfaces import Instance
-from replicate.limits import Limit, ticker
+from replicate.limits import Limit, check_timeout, ticker
 from replicate.memory import CopyCost
 from replicate.owners import current_owner
 from replicate.pool_state import Call, Dispose, Phase, PoolState, Read, Slot, Ticket
@@ -37,7 +37,6 @@ from replicate.stats import PoolStats
 __all__ = ["PoolCore", "ThreadWaiter", "Waiter", "open_core"]
 
 _branch_numbers = itertools.count(1)
-_MAIN_THREAD = threading.main_thread().ident
 _NONE: list[Instance] = []
 _forks = 0
 """How many forks there are between this process and the first that imported this."""
@@ -52,10 +51,28 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
 
 
-def open_core(source: Source, *, init: Callable[[Guest], Any] | None, run_start: bool, **options: Any) -> PoolCore:
-    """Open what a pool is made of; `options` are those of `configure`."""
+def open_core(
+    source: Source,
+    *,
+    init: Callable[[Guest], Any] | None,
+    run_start: bool,
+    timeout: float | None,
+    bounded: Callable[[Limit], Any] | None = None,
+    **options: Any,
+) -> PoolCore:
+    """Open what a pool is made of; `options` are those of `configure`, and `bounded` is told what bounds the start."""
+    timeout = check_timeout(timeout)
     config = configure(source, **options)
-    return PoolCore(config, start_leader(config, init=init, run_start=run_start))
+    start = start_leader(config, init=init, run_start=run_start)
+
+    def start_within(leader: Instance) -> None:
+        with leader.within(timeout) as limit:
+            if bounded is not None:
+                bounded(limit)
+            start(leader)
+            limit.check()
+
+    return PoolCore(config, start_within)
 
 
 class Waiter(Ticket):
@@ -111,12 +128,15 @@ class PoolCore:
         self.last_commit = CopyCost()
         self.largest_commit = CopyCost()
         leader = config.create()
+        image = None
         try:
-            self.image = config.make_image(leader)
+            image = self.image = config.make_image(leader)
             start(leader)
-            self.image.open(leader)
+            image.open(leader)
         except BaseException:
             leader.close()
+            if image is not None:
+                image.close()
             raise
         self._retire_guest(leader)
         self.leader: Instance | None = leader
@@ -174,8 +194,6 @@ class PoolCore:
                 "or finish it first"
             )
         self.owners.add(owner)
-        if owner == _MAIN_THREAD:
-            ticker.main_enters(self.engine)
 
     def enter_read(self) -> tuple[Hashable, Slot | None]:
         """Do `enter` and take a replica if one is free, both under one lock."""
@@ -191,8 +209,6 @@ class PoolCore:
 
     def _leave(self, owner: Hashable) -> None:
         self.owners.discard(owner)
-        if owner == _MAIN_THREAD:
-            ticker.main_leaves(self.engine)
 
     def enter_thread(self) -> Hashable:
         """Note that this worker thread runs a transaction's callable, for a task that has entered."""

@@ -22,7 +22,7 @@ from replicate.errors import (
 if TYPE_CHECKING:
     from replicate.binary import GlobalType, MemoryType, TableType
     from replicate.imports import Companion
-    from replicate.interfaces import Instance
+    from replicate.interfaces import Gate, Instance
 
 __all__ = ["Global", "Guest", "Memory", "Table", "outside"]
 
@@ -62,18 +62,25 @@ class Guest:
         if instance.enters_itself:
             return getattr(instance, method)(*args)
         gate = instance.gate
-        entered = gate.enter(False)
-        if not entered and gate.host_thread != get_ident():
-            raise ConcurrentUseError(
-                "another thread is inside this instance: a Wasm instance is single-threaded; give each thread a replica"
-            )
+        token = gate.token
         try:
-            if self._live().gate is not gate:
-                raise DeadHandleError("this guest's instance was replaced meanwhile")
+            del token[0]
+        except IndexError:
+            if gate.host_thread != get_ident():
+                raise ConcurrentUseError(
+                    "another thread is inside this instance: a Wasm instance is single-threaded; give each thread a replica"
+                ) from None
+            self._check_gate(gate)
+            return getattr(instance, method)(*args)
+        try:
+            self._check_gate(gate)
             return getattr(instance, method)(*args)
         finally:
-            if entered:
-                gate.leave()
+            token.append(None)
+
+    def _check_gate(self, gate: Gate) -> None:
+        if self._live().gate is not gate:
+            raise DeadHandleError("this guest's instance was replaced meanwhile")
 
     def _kill(self) -> None:
         self._instance = None

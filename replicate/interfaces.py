@@ -11,7 +11,6 @@ instance behind it may be replaced (`Instance.rebuild`), since a memory can't sh
 from __future__ import annotations
 
 import abc
-import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -28,9 +27,10 @@ from replicate.errors import (
     UnsupportedError,
 )
 from replicate.handles import Global, Guest, Memory, Table, outside
-from replicate.limits import NO_LIMITS, Limit, ResourceLimits
+from replicate.limits import NO_LIMITS, Limit, ResourceLimits, check_timeout, ticker
 from replicate.linking import Linkage, link
 from replicate.plaindata import copy_plain
+from replicate.signals import deaf_entry
 from replicate.source import read_source
 from replicate.values import bits_to_value, value_to_bits
 
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from replicate.imports import Companion, Imports
     from replicate.snapshot import Snapshot
 
-__all__ = ["Engine", "EngineTraits", "Gate", "Instance", "LiveReference", "Module", "Reference"]
+__all__ = ["Engine", "EngineTraits", "Gate", "Instance", "LiveReference", "Module", "Reference", "Within"]
 
 
 @attrs.frozen(kw_only=True)
@@ -190,15 +190,18 @@ class Module(abc.ABC):
         """Check `imports` against what the module declares; raise `MissingImportError` or `ImportTypeError`."""
         return link(self.info, imports or {})
 
-    def instantiate(self, imports: Imports | None = None, *, limits: ResourceLimits = NO_LIMITS) -> Instance:
-        """Make an instance and run its start function, if the module has one.
+    def instantiate(
+        self, imports: Imports | None = None, *, limits: ResourceLimits = NO_LIMITS, timeout: float | None = None
+    ) -> Instance:
+        """Make an instance and run its start function, if the module has one, for at most `timeout` seconds.
 
-        Raises `MissingImportError`, `ImportTypeError`, `InstantiationError`, or `Trap` for a segment that doesn't fit and
-        for what the start function does.
+        Raises `MissingImportError`, `ImportTypeError`, `InstantiationError`, `Trap` for a segment that doesn't fit and for what
+        the start function does, or `GuestTimeoutError`.
         """
         instance = self.create(self.link(imports), limits=limits)
         try:
-            instance.run_start()
+            with instance.within(timeout):
+                instance.run_start()
         except BaseException:
             instance.close()
             raise
@@ -211,17 +214,45 @@ class Module(abc.ABC):
 
 
 class Gate:
-    """Let one thread at a time into an instance, and that thread's host functions back in."""
+    """Let one thread at a time into an instance, and that thread's host functions back in.
 
-    __slots__ = ("enter", "host_thread", "leave", "locked")
+    Whoever takes `token` away is inside, and puts it back. ::
+
+        try:
+            del token[0]
+        except IndexError:
+            ...  # somebody is inside
+        try:
+            ...
+        finally:
+            token.append(None)
+
+    Spelled out, because an exception from a signal handler (Ctrl-C) comes after a call or at a function's entry, never
+    between two plain instructions: with a call for taking it, the token would sometimes be taken and nobody know.
+    """
+
+    __slots__ = ("host_thread", "token")
 
     def __init__(self) -> None:
-        lock = threading.Lock()
-        self.enter: Callable[[bool], bool] = lock.acquire
-        self.leave: Callable[[], None] = lock.release
-        self.locked: Callable[[], bool] = lock.locked
+        self.token: list[None] = [None]
         self.host_thread = 0
         """The thread that is inside a host function of this instance just now, 0 if none is."""
+
+    def enter(self) -> bool:
+        """Take the token, unless somebody is inside; for where no exception comes from a signal handler."""
+        try:
+            del self.token[0]
+        except IndexError:
+            return False
+        return True
+
+    def leave(self) -> None:
+        """Put the token back."""
+        self.token.append(None)
+
+    def locked(self) -> bool:
+        """Tell whether somebody is inside."""
+        return not self.token
 
 
 class Instance(abc.ABC):
@@ -460,10 +491,30 @@ class Instance(abc.ABC):
         """Tell whether a table may differ from what the module makes of it: by its own code, or by the host."""
         return slot.changes or slot.index in self.written_tables
 
+    def within(self, timeout: float | None) -> Within:
+        """Bound the calls made inside a ``with``, all together: by seconds from its beginning on, and by what it gives.
+
+        ::
+
+            with instance.within(0.5) as limit:
+                instance.call("step")
+
+        That's a `Limit`: its `cancel`, called on any thread, ends the guest's call with `GuestInterruptedError`. A call that is
+        still running when the time is over ends with `GuestTimeoutError`. None is no bound; one inside another can't be wider.
+        See `call` for what a call leaves that was ended. Hazard: a host function isn't interrupted, its end counts; and guests
+        of an engine without `EngineTraits.interruptible` aren't either.
+        """
+        return Within(self, timeout)
+
     # -- the same handle API as `Guest` --------------------------------------------------------------------------------
 
     def call(self, name: str, *args: Any) -> Any:
-        """Call the exported function `name`; see `Guest.call`."""
+        """Call the exported function `name`; see `Guest.call`.
+
+        Ctrl-C, or whatever a signal handler raises, ends a call that the main thread is in, as `within` and a host function's
+        exception do. Outside a pool nothing is rolled back: the instance can be used, and its state is what the call has left
+        at that point, as after a trap. `snapshot` before and `restore` after put it back.
+        """
         function = self._functions.get(name)
         if function is None:
             function = self._function(name)
@@ -521,6 +572,34 @@ class Instance(abc.ABC):
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {self.module.info.module_name or self.module.info.digest[:12]}>"
+
+
+class Within:
+    """Bound an instance's calls inside a ``with``; see `Instance.within`."""
+
+    __slots__ = ("_instance", "_outer", "_timeout")
+
+    def __init__(self, instance: Instance, timeout: float | None) -> None:
+        self._instance = instance
+        self._timeout = check_timeout(timeout)
+
+    def __enter__(self) -> Limit:
+        outer, timeout = self._instance.limit, self._timeout
+        left = None if outer is None else outer.remaining
+        if left is not None and (timeout is None or timeout > left):
+            timeout = left
+        limit = Limit(self._instance.module.engine, timeout, outer=outer)
+        ticker.watch(limit)
+        self._outer = outer
+        self._instance.limit = limit
+        return limit
+
+    @deaf_entry
+    def __exit__(self, *exc_info: object) -> None:
+        try:
+            self._instance.limit = self._outer
+        finally:
+            pass
 
 
 def refuse_references(engine: Engine, what: str) -> UnsupportedError:

@@ -1,19 +1,23 @@
 """Bounds on what a guest may use: time, memory, table elements (promise P7).
 
-A running guest is stopped by its engine: `Engine.tick` makes every running guest of an engine look at its `Limit`, and one
-thread for all pools, the ticker, calls it when a deadline passes, when a limit is cancelled, and now and then while the main
-thread is inside a guest, where Python handles signals such as Ctrl-C only when the guest looks up.
+A running guest is stopped by its engine: `Engine.tick` makes every running guest of an engine look at its `Limit`. It's
+called when a limit is cancelled, and by one thread for all, the ticker, when a deadline passes, and now and then while the
+main thread is inside a guest, where Python handles signals such as Ctrl-C only when the guest looks up.
 """
 
 from __future__ import annotations
 
+import _thread
 import heapq
 import itertools
 import os
+import queue
+import sys
 import threading
 import time
 import weakref
-from typing import TYPE_CHECKING
+from collections import deque
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
@@ -22,10 +26,13 @@ from replicate.errors import ArgumentRangeError, ArgumentTypeError, GuestInterru
 if TYPE_CHECKING:
     from replicate.interfaces import Engine
 
-__all__ = ["NO_LIMITS", "Limit", "ResourceLimits", "Ticker", "ticker"]
+__all__ = ["NO_LIMITS", "Limit", "ResourceLimits", "Ticker", "check_timeout", "ticker"]
 
 _SIGNAL_SECONDS = 0.05
 """How long a Ctrl-C may wait while the main thread is inside a guest."""
+_NEVER = float("inf")
+_FEW = 1000
+"""So many deadlines are kept without looking whether anybody needs them."""
 
 
 @attrs.frozen(kw_only=True)
@@ -44,17 +51,18 @@ NO_LIMITS = ResourceLimits()
 class Limit:
     """Bound one transaction: by a deadline (`time.monotonic` seconds), by being cancelled, or not at all.
 
-    `seconds` is how long it may take; None and infinity are no bound, and what is negative has passed. Raises
-    `ArgumentTypeError` and `ArgumentRangeError` for what isn't a number of seconds.
+    `seconds` is how long it may take; None and infinity are no bound, and what is negative has passed. What `outer` says holds
+    too. Raises `ArgumentTypeError` and `ArgumentRangeError` for what isn't a number of seconds.
     """
 
-    __slots__ = ("__weakref__", "_reason", "deadline", "engine", "seconds")
+    __slots__ = ("__weakref__", "_outer", "_reason", "deadline", "engine", "seconds")
 
-    def __init__(self, engine: Engine, seconds: float | None) -> None:
+    def __init__(self, engine: Engine, seconds: float | None, *, outer: Limit | None = None) -> None:
         self.engine = engine
         self.seconds = seconds
         self.deadline = None if seconds is None else _deadline(seconds)
         self._reason: str | None = None
+        self._outer = outer
 
     @property
     def remaining(self) -> float | None:
@@ -62,21 +70,34 @@ class Limit:
         return None if self.deadline is None else max(self.deadline - time.monotonic(), 0.0)
 
     def cancel(self, reason: str) -> None:
-        """Have the guest stopped as soon as it looks up."""
+        """Have the guest stopped as soon as it looks up; `GuestInterruptedError` says `reason`. Any thread may call this."""
         self._reason = reason
-        ticker.tick_soon(self.engine)
+        self.engine.tick()
 
     @property
     def interrupted(self) -> bool:
         """Tell whether `check` would raise."""
-        return self._reason is not None or (self.deadline is not None and time.monotonic() >= self.deadline)
+        return (
+            self._reason is not None
+            or (self.deadline is not None and time.monotonic() >= self.deadline)
+            or (self._outer is not None and self._outer.interrupted)
+        )
 
     def check(self) -> None:
         """Raise `GuestInterruptedError` after `cancel`, and `GuestTimeoutError` after the deadline."""
         if self._reason is not None:
             raise GuestInterruptedError(self._reason)
         if self.deadline is not None and time.monotonic() >= self.deadline:
-            raise GuestTimeoutError(f"the transaction didn't end within its timeout of {self.seconds} s")
+            raise GuestTimeoutError(f"the timeout of {self.seconds} s passed before this was done")
+        if self._outer is not None:
+            self._outer.check()
+
+
+def check_timeout(seconds: float | None) -> float | None:
+    """Raise `ArgumentTypeError` or `ArgumentRangeError` for what is neither None nor a number of seconds."""
+    if seconds is not None:
+        _deadline(seconds)
+    return seconds
 
 
 def _deadline(seconds: float) -> float | None:
@@ -89,89 +110,142 @@ def _deadline(seconds: float) -> float | None:
 
 
 class Ticker:
-    """Run one daemon thread that ticks engines when they have something to look at, and sleeps otherwise."""
+    """Run one daemon thread that ticks engines when their guests have something to look at, and sleeps otherwise.
+
+    Python runs signal handlers in the main thread's own code only, so while that thread is inside a guest, Ctrl-C has to wait
+    until the guest looks up. A call can't afford to say where it is. So the ticker looks itself, every `_SIGNAL_SECONDS`, as
+    long as guests are called at all: `unheard` isn't empty if nobody has called one since it last looked, and who calls one
+    then calls `hear`. The ticker refills `unheard` before it looks, a caller looks at `unheard` before it enters the guest: one
+    of the two sees the other.
+
+    Nothing here holds a lock that an exception from a signal handler could leave held.
+    """
 
     def __init__(self) -> None:
-        self._condition = threading.Condition(threading.Lock())
-        self._due: list[tuple[float, int, weakref.ref[Engine]]] = []
+        self.unheard: list[None] = []
+        self._watched: list[tuple[weakref.ref[Engine], dict[str, Any]]] = []
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin without a thread and without deadlines, as in a forked child, which hasn't its parent's thread."""
+        self.unheard[:] = [None]
+        self._posted: deque[tuple[float, weakref.ref[Any]]] = deque()
+        """Deadlines that the thread hasn't seen yet, of limits or engines."""
+        self._due: list[tuple[float, int, weakref.ref[Any]]] = []
+        self._pruned = _FEW
         self._numbers = itertools.count()
-        self._main_inside: dict[int, list[Engine]] = {}
-        self._thread: threading.Thread | None = None
+        self._wake: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._wakes_at = 0.0
+        """When the thread will wake by itself; 0 while it's awake, and looks at everything before it sleeps."""
+        self._running = False
+        self._starting = threading.Lock()
+
+    # -- what others tell it -------------------------------------------------------------------------------------------
+
+    def watch_main_thread(self, engine: Engine, code: dict[str, Any]) -> None:
+        """Tick an engine now and then while the main thread is in a function whose globals are `code`, inside a guest."""
+        self._watched = [pair for pair in self._watched if pair[0]() is not None] + [(weakref.ref(engine), code)]
+
+    def hear(self) -> None:
+        """Note that a guest is being called; for who has found `unheard` not empty."""
+        try:
+            self.unheard.pop()
+        except IndexError:  # somebody else was faster
+            return
+        try:
+            self._look_by(time.monotonic() + _SIGNAL_SECONDS)
+        except RuntimeError:
+            # The system has no more threads: this guest can't be interrupted, but it can be called.
+            self.unheard.append(None)
 
     def watch(self, limit: Limit) -> None:
-        """Tick the limit's engine when its deadline passes."""
+        """Tick the limit's engine when its deadline passes, unless nobody needs the limit any more."""
         if limit.deadline is not None:
-            self._schedule(limit.deadline, limit.engine)
-
-    def tick_soon(self, engine: Engine) -> None:
-        """Tick an engine now."""
-        engine.tick()
+            self._posted.append((limit.deadline, weakref.ref(limit)))
+            self._look_by(limit.deadline)
 
     def tick_at(self, when: float, engine: Engine) -> None:
         """Tick an engine at a time, in `time.monotonic` seconds."""
-        self._schedule(when, engine)
+        self._posted.append((when, weakref.ref(engine)))
+        self._look_by(when)
 
-    def main_enters(self, engine: Engine) -> None:
-        """Note that the main thread may be inside a guest of this engine from now on."""
-        with self._condition:
-            self._main_inside.setdefault(id(engine), []).append(engine)
-            self._start()
-            if self._wakes_at > time.monotonic() + _SIGNAL_SECONDS:
-                self._condition.notify()
+    def _look_by(self, when: float) -> None:
+        if not self._running:
+            with self._starting:
+                if not self._running:
+                    self._running = True
+                    try:
+                        _thread.start_new_thread(self._run, ())
+                    except BaseException:
+                        self._running = False
+                        raise
+        if when < self._wakes_at:
+            self._wakes_at = 0.0
+            self._wake.put(None)
 
-    def main_leaves(self, engine: Engine) -> None:
-        """Note that the main thread has left."""
-        entries = self._main_inside.get(id(engine))
-        if entries:
-            entries.pop()
-            if not entries:
-                self._main_inside.pop(id(engine), None)
-
-    def _schedule(self, when: float, engine: Engine) -> None:
-        with self._condition:
-            heapq.heappush(self._due, (when, next(self._numbers), weakref.ref(engine)))
-            self._start()
-            if when < self._wakes_at:
-                self._condition.notify()
-
-    def _start(self) -> None:
-        if self._thread is None:
-            self._wakes_at = float("inf")
-            self._thread = threading.Thread(target=self._run, name="replicate-ticker", daemon=True)
-            self._thread.start()
+    # -- the thread ----------------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
-        condition = self._condition
         while True:
-            with condition:
-                now = time.monotonic()
-                ticked = [entries[0] for entries in list(self._main_inside.values()) if entries]
-                while self._due and self._due[0][0] <= now:
-                    engine = heapq.heappop(self._due)[2]()
-                    if engine is not None:
-                        ticked.append(engine)
+            heard = not self.unheard
+            if heard:
+                self.unheard.append(None)
+            inside, looking = self._where_is_main()
+            ticked = inside + self._due_engines()
             for engine in {id(engine): engine for engine in ticked}.values():
                 engine.tick()
-            del ticked
-            with condition:
-                wakes = self._due[0][0] if self._due else float("inf")
-                if self._main_inside:
-                    wakes = min(wakes, time.monotonic() + _SIGNAL_SECONDS)
-                self._wakes_at = wakes
-                delay = wakes - time.monotonic()
-                if delay > 0:
-                    condition.wait(None if wakes == float("inf") else delay)
-                self._wakes_at = 0.0
+            now = time.monotonic()
+            wakes = self._due[0][0] if self._due else _NEVER
+            if heard or looking:
+                wakes = min(wakes, now + _SIGNAL_SECONDS)
+            del ticked, inside
+            self._wakes_at = wakes
+            # Who has posted something or called a guest before that didn't wake this thread.
+            if wakes > now and not self._posted and (heard or self.unheard):
+                try:
+                    self._wake.get(timeout=None if wakes == _NEVER else wakes - now)
+                except queue.Empty:
+                    pass
+            self._wakes_at = 0.0
+
+    def _where_is_main(self) -> tuple[list[Engine], bool]:
+        """Give the engines whose guest the main thread may be running now, and tell whether it's inside any guest.
+
+        That may be in a host function, where it handles signals itself, and from which it will go back into the guest.
+        """
+        watched = self._watched
+        frame = sys._current_frames().get(threading.main_thread().ident or 0) if watched else None
+        code = None if frame is None else frame.f_globals
+        found = (ref() for ref, known in watched if known is code)
+        engines = [engine for engine in found if engine is not None]
+        while frame is not None:
+            code = frame.f_globals
+            if any(known is code for _, known in watched):
+                return engines, True
+            frame = frame.f_back
+        return engines, False
+
+    def _due_engines(self) -> list[Engine]:
+        due = self._due
+        while self._posted:
+            when, target = self._posted.popleft()
+            heapq.heappush(due, (when, next(self._numbers), target))
+        if len(due) > self._pruned:
+            # Most transactions end long before their deadline.
+            due[:] = [entry for entry in due if entry[2]() is not None]
+            heapq.heapify(due)
+            self._pruned = 2 * len(due) + _FEW
+        now = time.monotonic()
+        found: list[Engine] = []
+        while due and due[0][0] <= now:
+            one = heapq.heappop(due)[2]()
+            if one is not None:
+                found.append(one.engine if isinstance(one, Limit) else one)
+        return found
 
 
 ticker = Ticker()
 
 
-def _after_fork() -> None:
-    """Give a forked child a ticker of its own: the parent's thread isn't there."""
-    ticker.__init__()  # type: ignore[misc]
-
-
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+    os.register_at_fork(after_in_child=ticker.reset)

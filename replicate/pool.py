@@ -73,6 +73,7 @@ class Pool:
         max_table: int | None = None,
         name: str | None = None,
         workers: Workers | None = None,
+        timeout: float | None = None,
     ) -> Pool:
         """Compile a module, start it once on the leader, and keep `replicas` read replicas of it.
 
@@ -106,8 +107,10 @@ class Pool:
         functions run in this process unless they're told otherwise (`in_worker`), and each call of the guest, each look at
         its memory, is a question to its process.
 
-        Raises `ModuleError` in its kinds, `NotReplicableError` listing what can't be carried to a replica, `EngineError`, and
-        whatever the start functions and `init` raise.
+        `timeout` bounds what runs in the guest meanwhile, the start functions and `init`, in seconds; compiling isn't counted.
+
+        Raises `ModuleError` in its kinds, `GuestTimeoutError`, `NotReplicableError` listing what can't be carried to a
+        replica, `EngineError`, and whatever the start functions and `init` raise.
         """
         return cls(
             open_core(
@@ -127,6 +130,7 @@ class Pool:
                 max_table=max_table,
                 name=name,
                 workers=workers,
+                timeout=timeout,
             )
         )
 

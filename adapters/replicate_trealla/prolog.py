@@ -50,8 +50,9 @@ class Prolog(Interpreter):
 
     `max_memory` bounds the guest's memory in bytes; the other options are `TreallaAdapter`'s.
 
-    Hazards: one thread at a time; an endless goal never returns; what a goal changed before it failed or threw stays
-    changed, as in Prolog; an interpreter that ended (`InterpreterError`, a `Trap`) can't be used any more.
+    Hazards: one thread at a time; an endless goal ends with Ctrl-C only, and so does the interpreter; what a goal changed
+    before it failed or threw stays changed, as in Prolog; an interpreter that ended (`InterpreterError`, a `Trap`) can't be
+    used any more.
     """
 
     __slots__ = ("_instance",)

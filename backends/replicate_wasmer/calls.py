@@ -26,7 +26,7 @@ __all__ = ["bind_function", "call_with_bits"]
 def bind_function(instance: WasmerInstance, name: str, shape: Shape, slot: list[Any]) -> Callable[..., Any]:
     """Give a callable for wasmer's function in `slot`."""
     cell = instance.cell
-    token, enter, leave = cell.token, cell.gate.enter, cell.gate.leave
+    thread, token = cell.token, cell.gate.token
     pack, unpack, plain = shape.pack_params, shape.unpack_params, shape.plain
 
     def explained(args: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -51,15 +51,17 @@ def bind_function(instance: WasmerInstance, name: str, shape: Shape, slot: list[
             raise fault from error
 
     def call(*args: Any) -> Any:
-        if here.token is not token:
+        if here.token is not thread:
             raise cell.wrong_thread()
-        if not enter(False):
+        try:
+            del token[0]
+        except IndexError:
             cell.check_reentry()
             return run(args)
         try:
             return run(args)
         finally:
-            leave()
+            token.append(None)
 
     return call
 

@@ -106,8 +106,10 @@ class Cell:
         """Free the instance, on any thread; raise `ConcurrentUseError` while a call is inside."""
         if self.stale:
             return
-        if not self.gate.enter(False):
-            raise ConcurrentUseError("can't close this instance: a call is running in it")
+        try:
+            del self.gate.token[0]
+        except IndexError:
+            raise ConcurrentUseError("can't close this instance: a call is running in it") from None
         self.stale = True
         for slot in self._slots:
             slot.clear()

@@ -15,7 +15,8 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from replicate.binary import ValType
-from replicate.errors import ArgumentTypeError, ArityError, HostResultError
+from replicate.errors import ArgumentTypeError, ArityError, EngineError, HostResultError, InstantiationError
+from replicate.limits import ticker
 from replicate.values import FuncRef, bits_to_value, check_bits, explain_arguments
 
 from . import _capi
@@ -23,10 +24,12 @@ from .faults import engine_error, trap_error
 from .shapes import Shape, decode_bits, encode_bits
 
 if TYPE_CHECKING:
+    from replicate.interfaces import Engine
+
     from .cell import Cell
     from .instance import WasmtimeInstance
 
-__all__ = ["bind_function", "call_with_bits", "from_slot", "to_slot"]
+__all__ = ["bind_function", "call_with_bits", "from_slot", "new_instance", "to_slot", "watch_calls"]
 
 _SINGLE = {"i32": "i", "i64": "q", "f32": "f", "f64": "d"}
 _invoke = _capi.func_call_unchecked
@@ -35,7 +38,8 @@ _invoke = _capi.func_call_unchecked
 def bind_function(instance: WasmtimeInstance, name: str, shape: Shape, function: Any) -> Callable[..., Any]:
     """Give a callable for the native function whose ``wasmtime_func_t`` lies in the buffer `function`."""
     cell = instance.cell
-    enter, leave, check_reentry = cell.gate.enter, cell.gate.leave, cell.check_reentry
+    token, check_reentry = cell.gate.token, cell.check_reentry
+    leave = token.append
 
     def general(args: tuple[Any, ...]) -> Any:
         bits = explain_arguments(name, shape.type, args)
@@ -45,13 +49,15 @@ def bind_function(instance: WasmtimeInstance, name: str, shape: Shape, function:
     if not shape.plain:
 
         def call(*args: Any) -> Any:
-            if not enter(False):
+            try:
+                del token[0]
+            except IndexError:
                 check_reentry()
                 return general(args)
             try:
                 return general(args)
             finally:
-                leave()
+                leave(None)
 
         return call
 
@@ -61,11 +67,14 @@ def bind_function(instance: WasmtimeInstance, name: str, shape: Shape, function:
     trap_cell = bytearray(8)
     trap_at = ctypes.addressof((ctypes.c_char * 8).from_buffer(trap_cell))
     trapped = memoryview(trap_cell).cast("Q")
+    unheard, hear = ticker.unheard, ticker.hear
     pack, unpack, kinds = shape.pack, shape.unpack_results, shape.type.results
     single = _view(raw, _SINGLE[kinds[0].text]) if len(kinds) == 1 else None
 
     def call_plain(*args: Any) -> Any:
-        if not enter(False):
+        try:
+            del token[0]
+        except IndexError:
             check_reentry()
             return general(args)
         try:
@@ -76,6 +85,8 @@ def bind_function(instance: WasmtimeInstance, name: str, shape: Shape, function:
             # An exception that arrives just after a call leaves the call's trap behind.
             trapped[0] = 0
             cell.pending = None
+            if unheard:
+                hear()
             error = _invoke(context, where, values, count, trap_at)
             if error is not None or trapped[0]:
                 raise _fault(cell, error, trapped[0])
@@ -85,7 +96,7 @@ def bind_function(instance: WasmtimeInstance, name: str, shape: Shape, function:
                 return unpack(raw)
             return None
         finally:
-            leave()
+            leave(None)
 
     return call_plain
 
@@ -118,6 +129,8 @@ def _run(instance: WasmtimeInstance, cell: Cell, shape: Shape, function: Any, va
         raw[: len(slots)] = slots
         trap = ctypes.c_void_p()
         cell.pending = None
+        if ticker.unheard:
+            ticker.hear()
         error = _invoke(cell.context, ctypes.addressof(function), values_at, shape.count, ctypes.addressof(trap))
         if error is not None or trap.value:
             raise _fault(cell, error, trap.value or 0)
@@ -149,16 +162,44 @@ def call_with_bits(instance: WasmtimeInstance, name: str, shape: Shape, function
         check_bits(value, kind, what=f"argument {position} of {name!r}") if kind.is_number else value
         for position, (value, kind) in enumerate(zip(bits, kinds, strict=True), 1)
     ]
-    cell = instance.cell
-    entered = cell.gate.enter(False)
-    if not entered:
-        cell.check_reentry()
-    try:
+    cell, token = instance.cell, instance.cell.gate.token
+
+    def call() -> Any:
         slots = _run(instance, cell, shape, function, values)
         return _results(instance, shape, slots, lambda pattern, _kind: pattern)
+
+    try:
+        del token[0]
+    except IndexError:
+        cell.check_reentry()
+        return call()
+    try:
+        return call()
     finally:
-        if entered:
-            cell.gate.leave()
+        token.append(None)
+
+
+def watch_calls(engine: Engine) -> None:
+    """Have Ctrl-C end the main thread's guest calls, which all are in functions of this file."""
+    ticker.watch_main_thread(engine, globals())
+
+
+def new_instance(cell: Cell, module: Any, externs: int | None, count: int) -> Any:
+    """Make a module's instance in the cell's store, and give the buffer with its ``wasmtime_instance_t``.
+
+    Raises the `Trap` of a segment that doesn't fit, or of a start function.
+    """
+    made = ctypes.create_string_buffer(16)
+    trap = ctypes.c_void_p()
+    native = ctypes.cast(module.ptr(), ctypes.c_void_p).value
+    cell.pending = None
+    if ticker.unheard:
+        ticker.hear()
+    error = _capi.instance_new(cell.context, native, externs, count, ctypes.addressof(made), ctypes.addressof(trap))
+    if error is not None or trap.value:
+        fault = _fault(cell, error, trap.value or 0)
+        raise InstantiationError(str(fault)) if isinstance(fault, EngineError) else fault
+    return made
 
 
 # -- references --------------------------------------------------------------------------------------------------------

@@ -7,9 +7,7 @@ means a new cell. Callables bound to an old cell keep the cell, find its gate sh
 from __future__ import annotations
 
 import ctypes
-import dis
 import itertools
-import sys
 import weakref
 from collections.abc import Callable
 from threading import get_ident
@@ -19,6 +17,7 @@ import wasmtime
 
 from replicate.errors import ConcurrentUseError, DeadHandleError, EngineError, HostResultError
 from replicate.interfaces import Gate
+from replicate.signals import deaf_entry
 
 from . import _capi
 
@@ -34,22 +33,8 @@ _objects: dict[int, Any] = {}
 _cells: weakref.WeakValueDictionary[int, Cell] = weakref.WeakValueDictionary()
 
 
-def _deaf_entry(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Have a callback start without looking for signals.
-
-    ctypes leaves the value that C gets uninitialised when a callback raises, and Python runs signal handlers, which raise
-    KeyboardInterrupt, at a function's entry, before any ``try``. A garbage pointer would be taken for a trap and freed. From
-    Python 3.11 on the entry is the instruction RESUME, which looks only where its argument says "function start" or "after
-    yield"; 3 says "after await". Before, a function that starts with ``try`` doesn't look.
-    """
-    if sys.version_info >= (3, 11):
-        code = bytearray(function.__code__.co_code)
-        at = code.index(dis.opmap["RESUME"])
-        assert at % 2 == 0
-        assert code[at + 1] == 0
-        code[at + 1] = 3
-        function.__code__ = function.__code__.replace(co_code=bytes(code))
-    return function
+# ctypes leaves the value that C gets uninitialised when a callback raises, at its entry above all: a garbage pointer would be
+# taken for a trap and freed.
 
 
 def _failed(cell: Cell | None, error: BaseException, make: Callable[[], int]) -> int:
@@ -73,7 +58,7 @@ def _interruption() -> int:
     return error
 
 
-@_deaf_entry
+@deaf_entry
 def _enter_host(number: int, _caller: int | None, values: int | None, _count: int) -> int | None:
     """Be called by a guest that calls an import."""
     try:
@@ -82,7 +67,7 @@ def _enter_host(number: int, _caller: int | None, values: int | None, _count: in
         return _failed(_handlers[number][0], error, _host_trap)
 
 
-@_deaf_entry
+@deaf_entry
 def _look_up(_context: int | None, number: int, ticks: Any, _kind: int | None) -> int | None:
     """Be called in a running guest when the engine's epoch has moved on: go on until the next tick, or end the guest.
 
@@ -187,8 +172,10 @@ class Cell:
         """Free the store; raise `ConcurrentUseError` while a call is inside."""
         if self.stale:
             return
-        if not self.gate.enter(False):
-            raise ConcurrentUseError("can't close this instance: a call is running in it")
+        try:
+            del self.gate.token[0]
+        except IndexError:
+            raise ConcurrentUseError("can't close this instance: a call is running in it") from None
         self.stale = True
         # Not `Store.close`: an exception between its deleting and forgetting the pointer has it deleted twice.
         _capi.delete_store(self.store)

@@ -19,7 +19,8 @@ from replicate.linking import LinkedFunction, fit_function
 from replicate.source import read_source
 
 from . import _capi
-from .faults import engine_error, trap_error
+from .calls import new_instance
+from .faults import engine_error
 from .host import host_handler
 from .shapes import Shape
 
@@ -177,15 +178,10 @@ def _relay(kinds: Sequence[FuncType]) -> str:
 
 def _instantiate(cell: Cell, module: wasmtime.Module, externs: Any, count: int) -> Any:
     """Make an instance and give the buffer of its wasmtime_instance_t."""
-    made = ctypes.create_string_buffer(16)
-    trap = ctypes.c_void_p()
-    native = ctypes.cast(module.ptr(), ctypes.c_void_p).value
-    error = _capi.instance_new(cell.context, native, externs and _at(externs), count, _at(made), _at(trap))
-    if trap.value:
-        raise trap_error(trap.value)
-    if error is not None:
-        raise InstantiationError(f"a companion can't be made: {engine_error(error)}")
-    return made
+    try:
+        return new_instance(cell, module, externs and _at(externs), count)
+    except InstantiationError as error:
+        raise InstantiationError(f"a companion can't be made: {error}") from error
 
 
 def _export(cell: Cell, instance: Any, name: str) -> Any:

@@ -23,6 +23,7 @@ from replicate.known_modules import KnownModules
 from replicate.preparing import prepare_for
 
 from . import _capi
+from .calls import watch_calls
 from .cell import close_cells
 from .faults import module_refusal
 from .module import WasmtimeModule
@@ -111,6 +112,8 @@ class WasmtimeEngine(Engine):
         self._lock = threading.Lock()
         self._modules: KnownModules[WasmtimeModule] = KnownModules()
         self._artifacts = ArtifactCache(cache_folder() / "compiled") if cache else None
+        if interruptible:
+            watch_calls(self)
 
     @property
     def version(self) -> str:

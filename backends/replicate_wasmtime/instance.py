@@ -22,10 +22,10 @@ from replicate.linking import Linkage, LinkedFunction, LinkedGlobal, LinkedMemor
 from replicate.values import FuncRef
 
 from . import _capi
-from .calls import bind_function, call_with_bits, native_function
+from .calls import bind_function, call_with_bits, native_function, new_instance
 from .cell import Cell
 from .companions import CompanionInstance
-from .faults import engine_error, trap_error
+from .faults import engine_error
 from .host import host_handler
 
 if TYPE_CHECKING:
@@ -82,14 +82,7 @@ class WasmtimeInstance(Instance):
             companion: CompanionInstance(cell, code, _at(externs))
             for companion, code in self.module.companions(self.linkage)
         }
-        self._native = ctypes.create_string_buffer(16)
-        trap = ctypes.c_void_p()
-        module = ctypes.cast(self.module.native.ptr(), ctypes.c_void_p).value
-        error = _capi.instance_new(cell.context, module, _at(externs), len(linked), _at(self._native), _at(trap))
-        if trap.value:
-            raise trap_error(trap.value)
-        if error is not None:
-            raise InstantiationError(str(engine_error(error)))
+        self._native = new_instance(cell, self.module.native, _at(externs), len(linked))
         for companion in self._companions.values():
             companion.complete(self)
 

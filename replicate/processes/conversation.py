@@ -20,7 +20,7 @@ from replicate.errors import (
     HostResultError,
     WorkerDiedError,
 )
-from replicate.interfaces import Gate, Instance
+from replicate.interfaces import Instance
 from replicate.limits import ResourceLimits
 from replicate.processes.exceptions import Parked, pack_error, unpack_error
 from replicate.processes.messages import Kind
@@ -81,18 +81,23 @@ class AskingInstance(Instance):
 
     def ask(self, operation: str, *arguments: Any) -> Any:
         """Have the worker do something, and give what it answers, or raise what was raised there."""
-        if not self.gate.enter(False):
-            self._check_reentry()
-            return self._exchange(operation, arguments)
-        try:
-            return self._exchange(operation, arguments)
-        finally:
-            self.gate.leave()
+        return self._enter(operation, arguments)
 
     def send_files(self, operation: str, arguments: tuple[Any, ...], files: list[int]) -> Any:
         """Ask for something that descriptors go along with."""
-        with _Entered(self.gate):
+        return self._enter(operation, arguments, files)
+
+    def _enter(self, operation: str, arguments: tuple[Any, ...], files: list[int] | None = None) -> Any:
+        token = self.gate.token
+        try:
+            del token[0]
+        except IndexError:
+            self._check_reentry()
             return self._exchange(operation, arguments, files)
+        try:
+            return self._exchange(operation, arguments, files)
+        finally:
+            token.append(None)
 
     def _check_reentry(self) -> None:
         if self._closed:
@@ -320,17 +325,3 @@ class AskingInstance(Instance):
             )
         result: int = number
         return result
-
-
-class _Entered:
-    """Hold an instance's gate."""
-
-    def __init__(self, gate: Gate) -> None:
-        self._gate = gate
-
-    def __enter__(self) -> None:
-        if not self._gate.enter(False):
-            raise ConcurrentUseError("another thread is inside this instance")
-
-    def __exit__(self, *exc_info: object) -> None:
-        self._gate.leave()

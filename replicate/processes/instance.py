@@ -34,8 +34,10 @@ class RemoteInstance(AskingInstance):
     def close(self) -> None:
         if self._closed:
             return
-        if not self.gate.enter(False):
-            raise ConcurrentUseError("can't close this instance: a call is running in it")
+        try:
+            del self.gate.token[0]
+        except IndexError:
+            raise ConcurrentUseError("can't close this instance: a call is running in it") from None
         self._closed = True
         self.generation += 1
         self._functions.clear()
@@ -56,7 +58,7 @@ class RemoteInstance(AskingInstance):
 
     def bind(self, name: str) -> Callable[..., Any]:
         kind = self.module.function_type(name)
-        enter, leave, exchange, check = self.gate.enter, self.gate.leave, self._exchange, self._check_reentry
+        enter = self._enter
         if has_references(kind):
 
             def call_references(*args: Any) -> Any:
@@ -67,13 +69,7 @@ class RemoteInstance(AskingInstance):
             return call_references
 
         def call(*args: Any) -> Any:
-            if not enter(False):
-                check()
-                return exchange("call", (name, args))
-            try:
-                return exchange("call", (name, args))
-            finally:
-                leave()
+            return enter("call", (name, args))
 
         return call
 

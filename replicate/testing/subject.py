@@ -13,7 +13,7 @@ from replicate.binary import FuncType, GlobalType, Import, ModuleInfo
 from replicate.errors import ImportTypeError, MissingImportError, UnsupportedError
 from replicate.imports import HostFunction, HostGlobal, Imports
 from replicate.interfaces import Engine, Instance, Module
-from replicate.limits import NO_LIMITS, Limit, ResourceLimits, ticker
+from replicate.limits import NO_LIMITS, ResourceLimits
 from replicate.linking import fit_function
 from replicate.registry import load_engine
 from replicate.source import read_source
@@ -107,16 +107,8 @@ class Subject:
     @contextmanager
     def bounded(self, instance: Instance, seconds: float | None) -> Iterator[None]:
         """Bound what an instance does meanwhile; not where the engine can't interrupt."""
-        engine = self.module.engine
-        if seconds is None or not engine.traits.interruptible:
+        with instance.within(seconds if self.module.engine.traits.interruptible else None):
             yield
-            return
-        instance.limit = Limit(engine, seconds)
-        ticker.watch(instance.limit)
-        try:
-            yield
-        finally:
-            instance.limit = None
 
 
 def _limits(info: ModuleInfo, max_growth: int) -> ResourceLimits:

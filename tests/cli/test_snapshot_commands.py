@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -251,3 +252,26 @@ def test_verify_says_which_extra_is_missing(run: Run, counter: Path, monkeypatch
 
     assert 1 == result.code
     assert "pip install 'wasm-replicate[testing]'" in result.err
+
+
+INTERRUPTED = """
+import signal, sys, threading
+from replicate.cli import main
+threading.Timer(1.5, signal.pthread_kill, [threading.main_thread().ident, signal.SIGINT]).start()
+sys.argv[1:1] = ["snapshot"]
+sys.exit(main())
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there's no pthread_kill there")
+def test_ctrl_c_ends_an_endless_call(tmp_path: Path) -> None:
+    (tmp_path / "guest.wat").write_text('(module (memory 1) (func (export "spin") (loop $l (br $l))))')
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED, "guest.wat", "--call", "spin()", "-o", "out.snap"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        cwd=tmp_path,
+    )
+    assert (done.returncode, done.stderr) == (130, "error: interrupted\n")
+    assert not (tmp_path / "out.snap").exists()

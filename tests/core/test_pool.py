@@ -548,7 +548,7 @@ def test_a_commit_minds_no_replica_that_was_lost_in_its_read() -> None:
         with pool.reading() as guest:
             instance = guest._instance
             assert instance is not None
-            assert instance.gate.enter(False)
+            assert instance.gate.enter()
         instance.gate.leave()
         assert committed == [1]
         assert pool.version == 1
@@ -602,7 +602,7 @@ def test_handles_let_one_thread_at_a_time_in() -> None:
         memory, number = guest.memory, guest.globals[0]
         instance = guest._instance
         assert instance is not None
-        assert instance.gate.enter(False)
+        assert instance.gate.enter()
         for use in (
             lambda: memory.read(0, 4),
             lambda: memory.write(0, b"x"),

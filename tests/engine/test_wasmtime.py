@@ -54,8 +54,7 @@ for _ in range(400):
             signal.setitimer(signal.ITIMER_REAL, 0)
     except Stop:
         stopped += 1
-        if instance.gate.locked():
-            instance = replicate.load_engine("wasmtime").compile(WAT).instantiate({"h": {"f": lambda n: n}})
+    assert not instance.gate.locked(), "whoever was interrupted must have left the instance"
 print("stopped", stopped)
 """
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -301,3 +303,27 @@ def test_one_query_is_one_guest_call(single: Prolog, monkeypatch: pytest.MonkeyP
     assert single.query_all("member(X, [1, 2, 3])") == [{"X": 1}, {"X": 2}, {"X": 3}]
 
     assert calls == ["pl_redo", "pl_redo"]
+
+
+INTERRUPTED = """
+import signal, sys, threading
+from replicate_trealla import InterpreterError, Prolog
+
+with Prolog(wasm=sys.argv[1]) as prolog:
+    threading.Timer(0.5, signal.pthread_kill, [threading.main_thread().ident, signal.SIGINT]).start()
+    try:
+        prolog.query_once("repeat, fail")
+    except KeyboardInterrupt:
+        print("interrupted")
+    try:
+        prolog.query_once("true")
+    except InterpreterError as error:
+        print(error)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there's no pthread_kill there")
+def test_ctrl_c_ends_an_endless_goal_and_its_interpreter(wasm: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", INTERRUPTED, wasm], capture_output=True, text=True, timeout=120)
+    assert done.stderr == ""
+    assert done.stdout.startswith("interrupted\nthis interpreter has ended")

@@ -1,0 +1,282 @@
+"""Ctrl-C, deadlines and cancellation reach every guest, in a pool or not, and leave everything usable (promise P7)."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+import threading
+from typing import Any
+
+import pytest
+
+from replicate import Adapter, AsyncPool, Guest, Pool, load_engine
+from replicate.configuration import Configuration
+from replicate.errors import (
+    ArgumentRangeError,
+    ArgumentTypeError,
+    DeadHandleError,
+    GuestInterruptedError,
+    GuestTimeoutError,
+)
+from replicate.limits import Limit, Ticker
+
+ENDLESS = """(module (import "h" "soon" (func $soon)) (import "h" "back" (func $back)) (memory (export "memory") 1)
+  (global $depth (mut i32) (i32.const 0))
+  (func $forever (export "forever") (call $soon) (i32.store (i32.const 0) (i32.const 9)) (loop $l (br $l)))
+  (func (export "around") (call $back) (loop $l (br $l)))
+  (func (export "set") (param i32) (i32.store (i32.const 0) (local.get 0)))
+  (func (export "get") (result i32) (i32.load (i32.const 0)))
+  (func (export "refs") (param externref) (call $forever)) %s)"""
+START, INITIALIZE, MAIN = (
+    "(start $forever)",
+    '(export "_initialize" (func $forever))',
+    '(export "_start" (func $forever))',
+)
+PLAIN = ENDLESS % ""
+NOTHING = {"h": {"soon": lambda: None, "back": lambda: None}}
+
+
+class Endless(Adapter):
+    """Start with a call that never returns."""
+
+    def source(self) -> str:
+        return PLAIN
+
+    def start(self, guest: Guest) -> None:
+        guest.call("forever")
+
+
+# -- Ctrl-C ----------------------------------------------------------------------------------------------------------------
+
+SCRIPT = """
+import signal, sys, threading, time
+sys.path.insert(0, FOLDER)
+from test_interrupts import ENDLESS, INITIALIZE, MAIN, PLAIN, START, Endless
+from replicate import Pool, load_engine
+
+def soon():
+    threading.Timer(0.3, signal.pthread_kill, [threading.main_thread().ident, signal.SIGINT]).start()
+
+def back():
+    instance.call("set", 7)
+    time.sleep(0.3)  # the ticker looks meanwhile, and has to go on looking
+    soon()
+
+imports = {"h": {"soon": soon, "back": back}}
+engine = load_engine("wasmtime")
+instance = engine.compile(PLAIN).instantiate(imports)
+before = instance.snapshot()
+
+cases = {
+    "call": lambda: instance.call("forever"),
+    "call again": lambda: instance.call("forever"),
+    "bits": lambda: instance.call_bits("forever"),
+    "reference": lambda: instance.call("refs", object()),
+    "after a host function": lambda: instance.call("around"),
+    "export": lambda: instance.exports.forever(),
+    "start": lambda: engine.compile(ENDLESS % START).instantiate(imports),
+    "pool start": lambda: Pool.open(ENDLESS % START, imports=imports, workers=WORKERS),
+    "initialize": lambda: Pool.open(ENDLESS % INITIALIZE, imports=imports, workers=WORKERS),
+    "main": lambda: Pool.open(ENDLESS % MAIN, imports=imports, run_start=True, workers=WORKERS),
+    "init": lambda: Pool.open(PLAIN, imports=imports, init=lambda guest: guest.call("forever"), workers=WORKERS),
+    "adapter": lambda: Pool.open(Endless(), imports=imports, workers=WORKERS),
+}
+for name, case in cases.items():
+    if WORKERS == "processes" and case.__code__.co_names[0] != "Pool":
+        continue
+    time.sleep(0.2)  # until the ticker has nothing to look for: a call has to wake it
+    try:
+        case()
+        print(name, "returned")
+    except KeyboardInterrupt:
+        pass
+if WORKERS == "threads":
+    print(instance.call("get"))
+    instance.call("set", 3)
+    print(instance.call("get"))
+    instance.restore(before)
+    print(instance.snapshot() == before)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there's no pthread_kill there")
+@pytest.mark.parametrize("workers", ["threads", *(["processes"] if sys.platform == "linux" else [])])
+def test_ctrl_c_ends_every_guest_that_the_main_thread_waits_for(workers: str) -> None:
+    head = f"FOLDER, WORKERS = {str(__file__).rpartition('/')[0]!r}, {workers!r}\n"
+    done = subprocess.run([sys.executable, "-c", head + SCRIPT], capture_output=True, text=True, timeout=120)
+    assert (done.stdout, done.stderr) == ("9\n3\nTrue\n" if workers == "threads" else "", "")
+
+
+def test_a_guest_is_looked_for_in_the_main_thread_only() -> None:
+    """Elsewhere a tick costs every running guest a turn of the interpreter lock, and tells it nothing."""
+    ticks = []
+    engine: Any = type("Counting", (), {"tick": lambda self: ticks.append(1), "__slots__": ("__weakref__",)})()
+    ticker = Ticker()
+    code: dict[str, Any] = {"threading": threading}
+    exec("def inside(event):\n    while not event.acquire(timeout=0.01): pass", code)
+    ticker.watch_main_thread(engine, code)
+    elsewhere = threading.Lock()
+    elsewhere.acquire()
+    thread = threading.Thread(target=code["inside"], args=(elsewhere,))
+    thread.start()
+    assert ticker._where_is_main() == ([], False)
+    elsewhere.release()
+    thread.join()
+    seen: list[Any] = []
+
+    def look() -> None:
+        seen.append(ticker._where_is_main())
+        here.release()
+
+    here = threading.Lock()
+    here.acquire()
+    threading.Timer(0.05, look).start()
+    code["inside"](here)
+    assert seen == [([engine], True)]
+    assert ticks == []
+
+
+def test_deadlines_that_nobody_needs_any_more_are_forgotten() -> None:
+    ticker = Ticker()
+    engine = load_engine("wasmtime")
+    ticker._look_by = lambda when: None  # type: ignore[method-assign]
+    kept = [Limit(engine, 3600.0) for _ in range(10)]
+    for number in range(10_000):
+        ticker.watch(kept[number] if number < 10 else Limit(engine, 3600.0))
+    assert ticker._due_engines() == []
+    ticker.watch(Limit(engine, 3600.0))
+    ticker._due_engines()
+    assert len(ticker._due) < 2000
+    assert {entry[2]() for entry in ticker._due} >= set(kept)
+
+
+# -- bounds on a lone instance ---------------------------------------------------------------------------------------------
+
+
+def test_a_lone_call_can_be_bounded() -> None:
+    with load_engine("wasmtime").compile(PLAIN).instantiate(NOTHING) as instance:
+        for _ in range(2):
+            with pytest.raises(GuestTimeoutError, match="0.05 s"), instance.within(0.05):
+                instance.call("forever")
+            assert instance.call("get") == 9
+        with instance.within(60.0):
+            instance.call("set", 4)
+        assert (instance.call("get"), instance.limit) == (4, None)
+
+
+def test_a_lone_call_can_be_cancelled_from_another_thread() -> None:
+    limits: list[Limit] = []
+    imports = {"h": {"soon": lambda: threading.Timer(0.05, limits[0].cancel, ["enough"]).start(), "back": lambda: None}}
+    with load_engine("wasmtime").compile(PLAIN).instantiate(imports) as instance:
+        with pytest.raises(GuestInterruptedError, match="enough"), instance.within(None) as limit:
+            limits.append(limit)
+            instance.call("forever")
+        assert instance.call("get") == 9
+
+
+@pytest.mark.parametrize("inner", [None, 600.0])
+def test_a_bound_inside_another_cant_be_wider(inner: float | None) -> None:
+    with load_engine("wasmtime").compile(PLAIN).instantiate(NOTHING) as instance:
+        with pytest.raises(GuestTimeoutError), instance.within(0.1), instance.within(inner):
+            instance.call("forever")
+        with instance.within(None) as outer, instance.within(60.0):
+            outer.cancel("outside")
+            with pytest.raises(GuestInterruptedError, match="outside"):
+                instance.call("forever")
+
+
+@pytest.mark.parametrize(
+    ("timeout", "error"), [("1", ArgumentTypeError), (True, ArgumentTypeError), (float("nan"), ArgumentRangeError)]
+)
+def test_a_bound_is_a_number_of_seconds(timeout: Any, error: type[Exception]) -> None:
+    module = load_engine("wasmtime").compile(PLAIN)
+    with module.instantiate(NOTHING) as instance, pytest.raises(error):
+        instance.within(timeout)
+    with pytest.raises(error):
+        module.instantiate(NOTHING, timeout=timeout)
+    with pytest.raises(error):
+        Pool.open(PLAIN, imports=NOTHING, timeout=timeout)
+
+
+def test_a_start_function_can_be_bounded() -> None:
+    with pytest.raises(GuestTimeoutError):
+        load_engine("wasmtime").compile(ENDLESS % START).instantiate(NOTHING, timeout=0.05)
+
+
+# -- opening ---------------------------------------------------------------------------------------------------------------
+
+WAYS: dict[str, Any] = {
+    "start": (ENDLESS % START, {}),
+    "initialize": (ENDLESS % INITIALIZE, {}),
+    "main": (ENDLESS % MAIN, {"run_start": True}),
+    "init": (PLAIN, {"init": lambda guest: guest.call("forever")}),
+    "adapter": (Endless(), {}),
+}
+PLACES = ["threads", *(["processes"] if sys.platform == "linux" else [])]
+
+
+@pytest.mark.parametrize("workers", PLACES)
+@pytest.mark.parametrize("way", WAYS)
+def test_opening_is_bounded_and_frees_everything(way: str, workers: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[Any] = []
+    right = Configuration.create
+
+    def create(self: Configuration) -> Any:
+        made.append(right(self))
+        return made[-1]
+
+    monkeypatch.setattr(Configuration, "create", create)
+    source, options = WAYS[way]
+    with pytest.raises(GuestTimeoutError, match=r"0\.2 s"):
+        Pool.open(source, imports=NOTHING, workers=workers, timeout=0.2, **options)
+    [leader] = made
+    with pytest.raises(DeadHandleError):
+        leader.call("get")
+    if workers == "processes":
+        leader.process._process.wait(60)
+
+
+def test_opening_that_ends_too_late_is_undone() -> None:
+    wait = threading.Event().wait
+    with pytest.raises(GuestTimeoutError):
+        Pool.open(PLAIN, imports=NOTHING, timeout=0.05, init=lambda guest: wait(0.1))
+
+
+def test_opening_in_time_bounds_nothing_afterwards() -> None:
+    with Pool.open(PLAIN, imports=NOTHING, timeout=0.2, init=lambda guest: guest.call("set", 5)) as pool:
+        threading.Event().wait(0.3)
+        pool.write(lambda guest: guest.call("set", guest.call("get") + 1))
+        assert pool.read(lambda guest: guest.call("get")) == 6
+
+
+@pytest.mark.parametrize("workers", PLACES)
+def test_a_task_that_is_cancelled_while_it_opens_a_pool_stops_the_guest(workers: Any) -> None:
+    ended = threading.Event()
+    inside = threading.Event()
+
+    def init(guest: Guest) -> None:
+        inside.set()
+        try:
+            guest.call("forever")
+        except GuestInterruptedError:
+            ended.set()
+            raise
+
+    async def main() -> None:
+        opening = asyncio.ensure_future(_opened(PLAIN, imports=NOTHING, workers=workers, init=init))
+        assert await asyncio.to_thread(inside.wait, 60)
+        opening.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await opening
+        assert await asyncio.to_thread(ended.wait, 60)
+        with pytest.raises(GuestTimeoutError):
+            await _opened(
+                PLAIN, imports=NOTHING, workers=workers, timeout=0.1, init=lambda guest: guest.call("forever")
+            )
+
+    asyncio.run(main())
+
+
+async def _opened(*args: Any, **options: Any) -> AsyncPool:
+    return await AsyncPool.open(*args, **options)
