@@ -1,4 +1,4 @@
-"""Trealla Prolog, replicated: `PrologPool` for many threads, `Prolog` for one interpreter.
+"""Trealla Prolog, replicated: `PrologPool` for many threads, `AsyncPrologPool` for asyncio, `Prolog` for one interpreter.
 
 ::
 
@@ -12,6 +12,7 @@ The interpreter is a Wasm module that isn't part of this package: see `replicate
 from __future__ import annotations
 
 from replicate_trealla.adapter import TreallaAdapter
+from replicate_trealla.aio import AsyncInterpreter, AsyncPrologPool, AsyncQuery
 from replicate_trealla.answers import Answer
 from replicate_trealla.errors import ConsultError, InterpreterError, PrologError, PrologSyntaxError, TermError
 from replicate_trealla.interpreter import Consulted, Interpreter
@@ -20,6 +21,9 @@ from replicate_trealla.terms import Atom, Compound, Opaque, Term, Variable, to_p
 
 __all__ = [
     "Answer",
+    "AsyncInterpreter",
+    "AsyncPrologPool",
+    "AsyncQuery",
     "Atom",
     "Compound",
     "ConsultError",

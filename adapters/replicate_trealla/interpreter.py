@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from replicate.errors import ArgumentRangeError
+from replicate.errors import ArgumentRangeError, ArgumentTypeError
 from replicate_trealla.answers import Answer, ball_of, decode_answer, is_answer, raise_ball, shown
 from replicate_trealla.errors import ConsultError, PrologError, PrologSyntaxError
 from replicate_trealla.session import Message
@@ -44,6 +45,10 @@ class Interpreter:
     __slots__ = ("_guest",)
 
     def __init__(self, guest: Guest) -> None:
+        if inspect.iscoroutinefunction(guest.call):
+            raise ArgumentTypeError(
+                f"{guest!r} is awaited, and an Interpreter isn't: use AsyncInterpreter, or AsyncPrologPool's own transactions"
+            )
         self._guest = guest
 
     # -- queries -------------------------------------------------------------------------------------------------------

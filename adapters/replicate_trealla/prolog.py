@@ -7,11 +7,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TypeVar
 
-import attrs
-
 from replicate.adapter import ResetRule
 from replicate.configuration import Workers
-from replicate.handles import Guest
 from replicate.imports import ImportValue
 from replicate.interfaces import Engine
 from replicate.limits import ResourceLimits
@@ -32,6 +29,7 @@ from replicate_trealla.interpreter import (
     read_program,
     request_for,
 )
+from replicate_trealla.jobs import Failed, Programs, Succeed
 from replicate_trealla.session import Message, forget_session, session_of
 from replicate_trealla.steps import Collect
 
@@ -233,13 +231,13 @@ class PrologPool:
         """
         request = request_for(goal, bindings)
         try:
-            return self.pool.write(_Succeed(request, goal), timeout=timeout, in_worker=True)
-        except _Failed:
+            return self.pool.write(Succeed(request, goal), timeout=timeout, in_worker=True)
+        except Failed:
             return None
 
     def consult_text(self, text: str, *, name: str = "user", timeout: float | None = None) -> Consulted:
         """Load a program whole and commit, or raise and change nothing; see `Interpreter.consult_text`."""
-        return self.pool.write(_Consult(((name, text),)), timeout=timeout, in_worker=True)
+        return self.pool.write(Programs(((name, text),)), timeout=timeout, in_worker=True)
 
     def consult(self, *paths: str | os.PathLike[str], timeout: float | None = None) -> Consulted:
         """Load program files of the host, all or none of them, and commit; see `Interpreter.consult`.
@@ -247,7 +245,7 @@ class PrologPool:
         They're read here; replicas need no files.
         """
         programs = tuple((os.fspath(path), read_program(path)) for path in paths)
-        return self.pool.write(_Consult(programs), timeout=timeout, in_worker=True)
+        return self.pool.write(Programs(programs), timeout=timeout, in_worker=True)
 
     @contextmanager
     def writing(self, *, timeout: float | None = None) -> Iterator[Interpreter]:
@@ -278,6 +276,12 @@ class PrologPool:
         """Give what the pool has done and what it costs."""
         return self.pool.stats()
 
+    def branch(self, *, name: str | None = None, timeout: float | None = None) -> PrologPool:
+        """Open a pool of its own that starts with this one's newest facts, for writes that must not count here."""
+        branch = PrologPool.__new__(PrologPool)
+        branch.pool = self.pool.branch(name=name, timeout=timeout)
+        return branch
+
     def close(self) -> None:
         """Refuse new queries and free the interpreters; queries that are running end undisturbed first."""
         self.pool.close()
@@ -290,31 +294,3 @@ class PrologPool:
 
     def __repr__(self) -> str:
         return f"<Prolog{repr(self.pool)[1:]}"
-
-
-class _Failed(Exception):
-    """Roll a failed goal back."""
-
-
-@attrs.frozen
-class _Succeed:
-    """Give a goal's first answer; raise `_Failed` if there's none."""
-
-    request: bytes
-    goal: str
-
-    def __call__(self, guest: Guest) -> Answer:
-        answer = first(Collect(self.request, 1)(guest), self.goal)
-        if answer is None:
-            raise _Failed
-        return answer
-
-
-@attrs.frozen
-class _Consult:
-    """Load programs, given as names and texts."""
-
-    programs: tuple[tuple[str, str], ...]
-
-    def __call__(self, guest: Guest) -> Consulted:
-        return Interpreter(guest).consult_all(self.programs)
