@@ -12,11 +12,12 @@ The interpreter is a Wasm module that isn't part of this package: see `replicate
 from __future__ import annotations
 
 from replicate_trealla.adapter import TreallaAdapter
-from replicate_trealla.aio import AsyncInterpreter, AsyncPrologPool, AsyncQuery
+from replicate_trealla.aio import AsyncInterpreter, AsyncPrologPool
 from replicate_trealla.answers import Answer
 from replicate_trealla.errors import ConsultError, InterpreterError, PrologError, PrologSyntaxError, TermError
 from replicate_trealla.interpreter import Consulted, Interpreter
 from replicate_trealla.prolog import Prolog, PrologPool
+from replicate_trealla.queries import AsyncQuery, Query
 from replicate_trealla.terms import Atom, Compound, Opaque, Term, Variable, to_prolog
 
 __all__ = [
@@ -35,6 +36,7 @@ __all__ = [
     "PrologError",
     "PrologPool",
     "PrologSyntaxError",
+    "Query",
     "Term",
     "TermError",
     "TreallaAdapter",

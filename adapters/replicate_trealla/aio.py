@@ -22,59 +22,15 @@ from replicate_trealla.interpreter import (
     Bindings,
     Consulted,
     checked_limit,
-    decoded,
-    first,
     read_program,
     request_for,
 )
 from replicate_trealla.jobs import Failed, Programs, Succeed
-from replicate_trealla.steps import Collect, NextMessage, StartStream, StopStream
+from replicate_trealla.queries import AsyncPinnedSteps, AsyncQuery, AsyncStream, AsyncTransactionSteps, first
+from replicate_trealla.session import Message
+from replicate_trealla.steps import Collect
 
-__all__ = ["AsyncInterpreter", "AsyncPrologPool", "AsyncQuery"]
-
-
-class AsyncQuery:
-    """Be the answers to a goal, for ``async for``.
-
-    `goal` is what was asked. Nothing happens before the first answer is asked for. `all` gives what is left as a list,
-    `first` the next answer, or None. A stream ends with its last answer, by `aclose`, at the end of ``async with``, or when
-    nobody holds it any more.
-    """
-
-    def __init__(self, goal: str, answers: AsyncIterator[Answer]) -> None:
-        self.goal = goal
-        self._answers = answers
-
-    def __aiter__(self) -> AsyncQuery:
-        return self
-
-    async def __anext__(self) -> Answer:
-        return await self._answers.__anext__()
-
-    async def all(self) -> list[Answer]:
-        """Give all answers that are left."""
-        async with self:
-            return [answer async for answer in self]
-
-    async def first(self) -> Answer | None:
-        """Give the next answer, or None if there's none, and close."""
-        async with self:
-            async for answer in self:
-                return answer
-            return None
-
-    async def aclose(self) -> None:
-        """Stop, and free what a stream holds. Closing twice is fine."""
-        await self._answers.aclose()  # type: ignore[attr-defined]
-
-    async def __aenter__(self) -> AsyncQuery:
-        return self
-
-    async def __aexit__(self, *exc_info: object) -> None:
-        await self.aclose()
-
-    def __repr__(self) -> str:
-        return f"<AsyncQuery {self.goal!r}>"
+__all__ = ["AsyncInterpreter", "AsyncPrologPool"]
 
 
 class AsyncInterpreter:
@@ -92,29 +48,11 @@ class AsyncInterpreter:
         limit = checked_limit(limit)
         request = request_for(goal, bindings, "stream" if stream else "all")
         if stream:
-            return AsyncQuery(goal, self._streamed(request, goal, limit))
-        return AsyncQuery(goal, self._collected(request, goal, limit))
+            return AsyncStream(goal, request, limit, self._begin)
+        return AsyncQuery(goal, partial(self._guest.run, Collect(request, limit)))
 
-    async def _collected(self, request: bytes, goal: str, limit: int | None) -> AsyncIterator[Answer]:
-        for answer in decoded(await self._guest.run(Collect(request, limit)), goal):
-            yield answer
-
-    async def _streamed(self, request: bytes, goal: str, limit: int | None) -> AsyncIterator[Answer]:
-        if limit == 0:
-            return
-        number = await self._guest.run(StartStream(request))
-        following = NextMessage(number)
-        try:
-            count = 0
-            while (message := await self._guest.run(following)) is not None:
-                for answer in decoded([message], goal):
-                    yield answer
-                count += 1
-                if count == limit:
-                    return
-        finally:
-            if self._guest.is_alive:
-                await self._guest.run(StopStream(number))
+    async def _begin(self) -> AsyncTransactionSteps:
+        return AsyncTransactionSteps(self._guest)
 
     async def query_all(self, goal: str, *, bindings: Bindings | None = None, limit: int | None = None) -> list[Answer]:
         """Give all answers, or the first `limit` ones; see `Interpreter.query_all`."""
@@ -219,21 +157,14 @@ class AsyncPrologPool:
         """Give the answers to a goal on the newest version; see `PrologPool.query`."""
         limit = checked_limit(limit)
         if stream:
-            return AsyncQuery(goal, self._streamed(goal, bindings, limit, timeout))
-        return AsyncQuery(goal, self._collected(request_for(goal, bindings), goal, limit, timeout))
+            return AsyncStream(goal, request_for(goal, bindings, "stream"), limit, partial(self._pin, timeout))
+        return AsyncQuery(goal, partial(self._collect, request_for(goal, bindings), limit, timeout))
 
-    async def _collected(
-        self, request: bytes, goal: str, limit: int | None, timeout: float | None
-    ) -> AsyncIterator[Answer]:
-        for answer in decoded(await self.pool.read(Collect(request, limit), timeout=timeout, in_worker=True), goal):
-            yield answer
+    async def _pin(self, timeout: float | None) -> AsyncPinnedSteps:
+        return AsyncPinnedSteps(await self.pool.pin(timeout=timeout))
 
-    async def _streamed(
-        self, goal: str, bindings: Bindings | None, limit: int | None, timeout: float | None
-    ) -> AsyncIterator[Answer]:
-        async with self.reading(timeout=timeout) as interpreter:
-            async for answer in interpreter.query(goal, bindings=bindings, limit=limit, stream=True):
-                yield answer
+    async def _collect(self, request: bytes, limit: int | None, timeout: float | None) -> list[Message]:
+        return await self.pool.read(Collect(request, limit), timeout=timeout, in_worker=True)
 
     async def query_all(
         self, goal: str, *, bindings: Bindings | None = None, limit: int | None = None, timeout: float | None = None
@@ -245,8 +176,7 @@ class AsyncPrologPool:
         self, goal: str, *, bindings: Bindings | None = None, timeout: float | None = None
     ) -> Answer | None:
         """Give the first answer, or None if the goal fails; see `PrologPool.query_once`."""
-        request = request_for(goal, bindings)
-        return first(await self.pool.read(Collect(request, 1), timeout=timeout, in_worker=True), goal)
+        return first(await self._collect(request_for(goal, bindings), 1, timeout), goal)
 
     @asynccontextmanager
     async def reading(self, *, timeout: float | None = None) -> AsyncIterator[AsyncInterpreter]:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import attrs
 
 from replicate_trealla.answers import Answer
-from replicate_trealla.interpreter import Consulted, Interpreter, first
+from replicate_trealla.interpreter import Consulted, Interpreter
+from replicate_trealla.queries import first
 from replicate_trealla.steps import Collect
 
 if TYPE_CHECKING:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import TypeVar
 
 from replicate.adapter import ResetRule
@@ -24,12 +25,11 @@ from replicate_trealla.interpreter import (
     Consulted,
     Interpreter,
     checked_limit,
-    decoded,
-    first,
     read_program,
     request_for,
 )
 from replicate_trealla.jobs import Failed, Programs, Succeed
+from replicate_trealla.queries import PinnedSteps, Query, Stream, first
 from replicate_trealla.session import Message, forget_session, session_of
 from replicate_trealla.steps import Collect
 
@@ -182,19 +182,20 @@ class PrologPool:
         limit: int | None = None,
         stream: bool = False,
         timeout: float | None = None,
-    ) -> Iterator[Answer]:
+    ) -> Query:
         """Give the answers to a goal on the newest version, at most `limit` of them; see `Interpreter.query`.
 
         The replica is free again when this returns: all answers have been computed then. With `stream`, they're computed
-        one by one, from the first that is asked for to the last, or to the iterator's end by `close` or because nobody
-        holds it any more. Until then it holds a replica, at the version it began with, and, being a transaction of its
-        thread, makes other calls of the pool from this thread raise `NestedTransactionError`.
+        one by one, from the first that is asked for to the last, or to the query's end by `close`, by ``with``, or because
+        nobody holds it any more. Until then it has a replica for itself, at the version it began with, and the pool makes
+        another in its stead when it's needed: this thread and others go on using the pool, with up to 256 streams open
+        (`PoolError`). A stream's `timeout` is for the time that is spent on it, waiting for a replica and computing all its
+        answers; what its user does between two answers doesn't count.
         """
         limit = checked_limit(limit)
         if stream:
-            return self._stream(goal, bindings, limit, timeout)
-        request = request_for(goal, bindings)
-        return decoded(self._collect(request, limit, timeout), goal)
+            return Stream(goal, request_for(goal, bindings, "stream"), limit, partial(self._pin, timeout))
+        return Query(goal, iter(self._collect(request_for(goal, bindings), limit, timeout)))
 
     def query_all(
         self, goal: str, *, bindings: Bindings | None = None, limit: int | None = None, timeout: float | None = None
@@ -210,11 +211,8 @@ class PrologPool:
     def _collect(self, request: bytes, limit: int | None, timeout: float | None) -> list[Message]:
         return self.pool.read(Collect(request, limit), timeout=timeout, any_thread=True, in_worker=True)
 
-    def _stream(
-        self, goal: str, bindings: Bindings | None, limit: int | None, timeout: float | None
-    ) -> Iterator[Answer]:
-        with self.reading(timeout=timeout) as interpreter:
-            yield from interpreter.query(goal, bindings=bindings, limit=limit, stream=True)
+    def _pin(self, timeout: float | None) -> PinnedSteps:
+        return PinnedSteps(self.pool.pin(timeout=timeout))
 
     @contextmanager
     def reading(self, *, timeout: float | None = None) -> Iterator[Interpreter]:
