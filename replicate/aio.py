@@ -20,6 +20,7 @@ from replicate.imports import Imports
 from replicate.interfaces import Engine
 from replicate.limits import Limit
 from replicate.memory_modes import MemoryMode
+from replicate.pinned import AsyncPinnedRead, PinnedRead
 from replicate.pool_state import Slot
 from replicate.snapshot import Snapshot
 from replicate.stats import PoolStats
@@ -222,6 +223,39 @@ class AsyncPool:
     def writing(self, *, timeout: float | None = None) -> _AsyncWriting:
         """Open a write as an async context manager: commit on leaving, roll back on an exception or cancellation."""
         return _AsyncWriting(self, timeout)
+
+    async def pin(self, *, timeout: float | None = None) -> AsyncPinnedRead:
+        """Open a read that lasts, and isn't this task's transaction; see `Pool.pin`."""
+        core = self._core
+        limit = Limit(core.engine, timeout)
+        core.check_pin()
+        slot = await self._take_replica(limit)
+        core.event(core.state.pin, slot)
+        guest = await self._job(
+            partial(core.start_read, slot, limit),
+            undo=partial(core.event, core.state.give_back, slot),
+            orphan=lambda: core.end_read(slot, failed=True),
+        )
+        return AsyncPinnedRead(PinnedRead(core, slot, guest, limit), self._step)
+
+    def _step(self, job: Callable[[], T], stop: Callable[[], None]) -> Awaitable[T]:
+        """Run a step of a pinned read in a worker thread; cancelled, `stop` ends the read."""
+
+        def run() -> T:
+            owner = self._core.enter_thread()
+            try:
+                return job()
+            finally:
+                self._core.leave(owner)
+
+        return self._stopping(run, stop)
+
+    async def _stopping(self, job: Callable[[], T], stop: Callable[[], None]) -> T:
+        try:
+            return await self._job(job, undo=_nothing)
+        except asyncio.CancelledError:
+            stop()
+            raise
 
     # -- the rest ------------------------------------------------------------------------------------------------------
 

@@ -22,6 +22,7 @@ from replicate.errors import (
     NestedTransactionError,
     NotReplicableError,
     PoolClosedError,
+    PoolError,
     PoolForkedError,
     PoolTimeoutError,
 )
@@ -30,7 +31,7 @@ from replicate.interfaces import Instance
 from replicate.limits import Limit, check_timeout, ticker
 from replicate.memory import CopyCost
 from replicate.owners import current_owner
-from replicate.pool_state import Call, Dispose, Phase, PoolState, Read, Slot, Ticket
+from replicate.pool_state import MAX_PINNED, Call, Dispose, Phase, PoolState, Read, Slot, Ticket
 from replicate.snapshot import Snapshot
 from replicate.stats import PoolStats
 
@@ -119,6 +120,8 @@ class PoolCore:
         self.keeping = threading.Lock()
         """Held while instances that others use are looked at, and while one is closed."""
         self.owners: set[Hashable] = set()
+        self.orphans: deque[Slot] = deque()
+        """Slots of pinned reads that were collected as garbage."""
         self.queued: deque[Any] = deque()
         """Reads that wait for a thread of the pool; see `replicate.serving`."""
         self.instances: dict[int, Instance] = {}
@@ -178,6 +181,12 @@ class PoolCore:
             raise PoolForkedError(
                 f"pool {self.name!r} was opened before os.fork() and is dead in the child: open a pool after forking"
             )
+        while self.orphans:
+            try:
+                slot = self.orphans.popleft()
+            except IndexError:
+                return
+            self.end_read(slot, failed=False, dirty=True)
 
     def enter(self) -> Hashable:
         """Note that this thread or task opens a transaction; raise `NestedTransactionError` if it has one open."""
@@ -216,6 +225,28 @@ class PoolCore:
         with self.lock:
             self.owners.add(owner)
         return owner
+
+    def enter_step(self) -> Hashable:
+        """Note that this thread or task goes on with a pinned read; give None if it's inside a transaction anyway."""
+        self.check_process()
+        owner = current_owner()
+        with self.lock:
+            if owner in self.owners:
+                return None
+            self._enter(owner)
+        return owner
+
+    def check_pin(self) -> None:
+        """Raise `NestedTransactionError` inside a transaction, and `PoolError` if as many reads as may be are pinned."""
+        self.check_usable()
+        owner = current_owner()
+        with self.lock:
+            if owner in self.owners:
+                self._enter(owner)
+            if self.state.pinned >= MAX_PINNED:
+                raise PoolError(
+                    f"{MAX_PINNED} reads of pool {self.name!r} are pinned: exhaust or close some of them, streams for instance"
+                )
 
     def leave(self, owner: Hashable) -> None:
         """Note that a transaction has ended."""
@@ -299,11 +330,13 @@ class PoolCore:
             finally:
                 self._retire_guest(instance)
 
-    def end_read(self, slot: Slot, *, failed: bool, owner: Hashable = None, counted: bool = True) -> None:
+    def end_read(
+        self, slot: Slot, *, failed: bool, owner: Hashable = None, counted: bool = True, dirty: bool = False
+    ) -> None:
         """Take the handle back, free the slot, and note that `owner`'s transaction has ended."""
         instance = self.instances[slot.number]
         interrupted = failed and instance.limit is not None and instance.limit.interrupted
-        dirty = not self._retire_guest(instance) or failed or self._resets
+        dirty = not self._retire_guest(instance) or failed or dirty or self._resets
         lost = instance.gate.locked() or instance.is_lost
         if lost:
             # Its process has ended, or another thread is still inside, through a handle that was passed on.

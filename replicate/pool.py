@@ -18,6 +18,7 @@ from replicate.imports import Imports
 from replicate.interfaces import Engine
 from replicate.limits import Limit
 from replicate.memory_modes import MemoryMode
+from replicate.pinned import PinnedRead
 from replicate.pool_state import Slot
 from replicate.serving import Servers
 from replicate.snapshot import Snapshot
@@ -210,6 +211,27 @@ class Pool:
     def writing(self, *, timeout: float | None = None) -> _Writing:
         """Open a write as a context manager: commit on leaving, roll back on an exception; see `write`."""
         return _Writing(self, timeout)
+
+    def pin(self, *, timeout: float | None = None) -> PinnedRead:
+        """Open a read that lasts, and isn't this thread's transaction: between its steps the thread may use the pool.
+
+        ::
+
+            with pool.pin() as read:
+                first = read.run(lambda guest: guest.call("next"))
+                pool.write(lambda guest: guest.call("put", first))
+                read.run(lambda guest: guest.call("next"))  # at the version it began with
+
+        It has a replica for itself, and while it lasts the pool makes another one if reads need it: 256 may be pinned at once.
+        `timeout` bounds the seconds that it takes, waiting for a replica and in all its steps; what passes between them doesn't
+        count. Raises what `read` raises, and `PoolError` when too many are pinned.
+        """
+        core = self._core
+        limit = Limit(core.engine, timeout)
+        core.check_pin()
+        slot = self._take_replica(limit)
+        core.event(core.state.pin, slot)
+        return PinnedRead(core, slot, core.start_read(slot, limit), limit)
 
     # -- the rest ------------------------------------------------------------------------------------------------------
 

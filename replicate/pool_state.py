@@ -25,6 +25,7 @@ import attrs
 from replicate.errors import PoolClosedError
 
 __all__ = [
+    "MAX_PINNED",
     "PATIENCE",
     "Call",
     "Commit",
@@ -41,6 +42,8 @@ __all__ = [
 
 PATIENCE = 32
 """How many times the read that has waited longest may be overtaken."""
+MAX_PINNED = 256
+"""How many reads of a pool may be pinned at once."""
 _BACK_OFF = 4
 """How many times more reads end before a reader is called again that came too late."""
 
@@ -66,6 +69,8 @@ class Slot:
     version: int = -1
     dirty: bool = False
     leaving: bool = False
+    pinned: bool = False
+    """Its read is to last, and another slot is there in its stead."""
 
 
 @attrs.define(eq=False)
@@ -167,8 +172,13 @@ class PoolState:
 
     @property
     def size(self) -> int:
-        """Count the slots that aren't leaving."""
-        return sum(not slot.leaving for slot in self.slots.values())
+        """Count the slots that aren't leaving, and aren't pinned."""
+        return sum(not (slot.leaving or slot.pinned) for slot in self.slots.values())
+
+    @property
+    def pinned(self) -> int:
+        """Count the pinned slots."""
+        return sum(slot.pinned for slot in self.slots.values())
 
     @property
     def running(self) -> list[Slot]:
@@ -215,6 +225,14 @@ class PoolState:
         self._pump()
         return slot
 
+    def pin(self, slot: Slot) -> None:
+        """Note that the read which has just got this slot is to last: others get another one in its stead until it ends."""
+        size = self.size
+        slot.pinned = True
+        if not self.closed:
+            self._fit(size)
+            self._pump()
+
     def started(self, slot: Slot) -> None:
         """Note that a starting read's replica is equal to the image now."""
         slot.version = self.version
@@ -241,6 +259,9 @@ class PoolState:
         slot.phase, slot.version, slot.dirty = Phase.IDLE, version, dirty
         if slot.leaving:
             self._remove(slot)
+        elif slot.pinned:
+            size, slot.pinned = self.size, False
+            self._fit(size)
         if self.readers and self.readers[0].left:
             self.readers[0].left -= 1
         self._pump()
@@ -298,7 +319,7 @@ class PoolState:
 
     def _shed(self) -> None:
         """Give instances up that no read has used since the commit before: they'd have to be refreshed for nothing."""
-        made = [slot for slot in self.slots.values() if slot.version >= 0]
+        made = [slot for slot in self.slots.values() if slot.version >= 0 and not slot.pinned]
         unused = [slot for slot in made if slot.phase is Phase.IDLE and slot.version < self.version]
         for slot in unused[: max(len(made) - self.keep, 0)]:
             slot.version, slot.dirty = -1, False
@@ -337,20 +358,26 @@ class PoolState:
         """Have `size` slots: more at once, fewer as reads end."""
         self._check_open()
         self.keep = size if self.keep >= self.size else min(self.keep, size)
+        self._fit(size)
+        self._pump()
+
+    def _fit(self, size: int) -> None:
+        """Make new slots, or have the least useful ones leave."""
         while self.size < size:
-            leaving = next((slot for slot in self.slots.values() if slot.leaving), None)
+            leaving = next((slot for slot in self.slots.values() if slot.leaving and not slot.pinned), None)
             if leaving is not None:
                 leaving.leaving = False
                 continue
             self.slots[self._numbers] = Slot(self._numbers)
             self._numbers += 1
         surplus = self.size - size
-        by_use = sorted(self.slots.values(), key=lambda slot: (slot.phase is not Phase.IDLE, slot.version >= 0))
-        for slot in [slot for slot in by_use if not slot.leaving][:surplus]:
+        by_use = sorted(
+            self.slots.values(), key=lambda slot: (slot.phase is not Phase.IDLE, slot.version, not slot.dirty)
+        )
+        for slot in [slot for slot in by_use if not (slot.leaving or slot.pinned)][: max(surplus, 0)]:
             slot.leaving = True
             if slot.phase is Phase.IDLE:
                 self._remove(slot)
-        self._pump()
 
     def close(self) -> list[Ticket]:
         """Refuse what comes from now on, and give the tickets that wait, for them to be told."""

@@ -1,4 +1,4 @@
-"""Trealla Prolog, replicated: `PrologPool` for many threads, `Prolog` for one interpreter.
+"""Trealla Prolog, replicated: `PrologPool` for many threads, `AsyncPrologPool` for asyncio, `Prolog` for one interpreter.
 
 ::
 
@@ -12,14 +12,19 @@ The interpreter is a Wasm module that isn't part of this package: see `replicate
 from __future__ import annotations
 
 from replicate_trealla.adapter import TreallaAdapter
+from replicate_trealla.aio import AsyncInterpreter, AsyncPrologPool
 from replicate_trealla.answers import Answer
 from replicate_trealla.errors import ConsultError, InterpreterError, PrologError, PrologSyntaxError, TermError
 from replicate_trealla.interpreter import Consulted, Interpreter
 from replicate_trealla.prolog import Prolog, PrologPool
+from replicate_trealla.queries import AsyncQuery, Query
 from replicate_trealla.terms import Atom, Compound, Opaque, Term, Variable, to_prolog
 
 __all__ = [
     "Answer",
+    "AsyncInterpreter",
+    "AsyncPrologPool",
+    "AsyncQuery",
     "Atom",
     "Compound",
     "ConsultError",
@@ -31,6 +36,7 @@ __all__ = [
     "PrologError",
     "PrologPool",
     "PrologSyntaxError",
+    "Query",
     "Term",
     "TermError",
     "TreallaAdapter",

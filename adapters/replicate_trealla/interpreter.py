@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import attrs
 
-from replicate.errors import ArgumentRangeError
-from replicate_trealla.answers import Answer, ball_of, decode_answer, is_answer, raise_ball, shown
+from replicate.errors import ArgumentRangeError, ArgumentTypeError
+from replicate_trealla.answers import Answer, ball_of, shown
 from replicate_trealla.errors import ConsultError, PrologError, PrologSyntaxError
-from replicate_trealla.session import Message
-from replicate_trealla.steps import Collect, Load, NextMessage, StartStream, StopStream
+from replicate_trealla.queries import Query, Stream, TransactionSteps, first
+from replicate_trealla.steps import Collect, Load, StopStream
 from replicate_trealla.terms import Atom, Compound, Term, variable_name, write_term
 from replicate_trealla.text import check_goal, end_of_file, ends_open, line_of
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Bindings", "Consulted", "Interpreter"]
 
+T = TypeVar("T")
 Bindings = Mapping[str, "Term | bool"]
 
 
@@ -41,23 +43,33 @@ class Interpreter:
     In a read, what a goal changes (``assertz/1`` and the like) is never committed: see `PrologPool`.
     """
 
-    __slots__ = ("_guest",)
+    __slots__ = ("_guest", "_left")
 
     def __init__(self, guest: Guest) -> None:
+        if inspect.iscoroutinefunction(guest.call):
+            raise ArgumentTypeError(
+                f"{guest!r} is awaited, and an Interpreter isn't: use AsyncInterpreter, or AsyncPrologPool's own transactions"
+            )
         self._guest = guest
+        self._left: list[int] = []
+
+    def _run(self, step: Callable[[Guest], T]) -> T:
+        while self._left:
+            self._guest.run(StopStream(self._left.pop()))
+        return self._guest.run(step)
 
     # -- queries -------------------------------------------------------------------------------------------------------
 
     def query(
         self, goal: str, *, bindings: Bindings | None = None, limit: int | None = None, stream: bool = False
-    ) -> Iterator[Answer]:
+    ) -> Query:
         """Give the answers to a goal, at most `limit` of them.
 
         `bindings` are values for variables of the goal, so that no value is ever pasted into its text. Variables whose
         names start with an underscore aren't in the answers.
 
         All answers are computed at once, which is the fastest, and needs a `limit` where there may be endless ones. With
-        `stream`, each is computed when it's asked for; close the iterator (or let it go) to stop early.
+        `stream`, each is computed when it's asked for; close the query (or let it go) to stop early.
 
         Hazard: times that Trealla counts from the start of a query, as in ``statistics/2``, count from an earlier moment.
 
@@ -68,8 +80,8 @@ class Interpreter:
         limit = checked_limit(limit)
         request = request_for(goal, bindings, "stream" if stream else "all")
         if stream:
-            return _streamed(self._guest, request, goal, limit)
-        return decoded(self._guest.run(Collect(request, limit)), goal)
+            return Stream(goal, request, limit, lambda: TransactionSteps(self._guest, self._left))
+        return Query(goal, iter(self._run(Collect(request, limit))))
 
     def query_all(self, goal: str, *, bindings: Bindings | None = None, limit: int | None = None) -> list[Answer]:
         """Give all answers, or the first `limit` ones; see `query`. Raises if the goal throws at any point."""
@@ -77,7 +89,7 @@ class Interpreter:
 
     def query_once(self, goal: str, *, bindings: Bindings | None = None) -> Answer | None:
         """Give the first answer, or None if the goal fails; see `query`."""
-        return first(self._guest.run(Collect(request_for(goal, bindings), 1)), goal)
+        return first(self._run(Collect(request_for(goal, bindings), 1)), goal)
 
     def execute(self, goal: str, *, bindings: Bindings | None = None) -> Answer | None:
         """Run a goal for what it changes, up to its first answer, and give that, or None if it fails.
@@ -104,7 +116,7 @@ class Interpreter:
         if "\0" in text:
             raise PrologSyntaxError(f"{name} contains a zero byte", line=line_of(text, text.index("\0")))
         program = f"{text[: end_of_file(text)]}\n{_LAST}"
-        data, out, err = self._guest.run(Load(program.encode()))
+        data, out, err = self._run(Load(program.encode()))
         said, warned = out.decode("utf-8", "replace"), err.decode("utf-8", "replace")
         self._check_load(text, name, said + warned, ball_of(data) if data[1:2] == b"2" else None)
         warnings = (_placed(line[9:], name) for line in warned.splitlines() if line.startswith("Warning: "))
@@ -159,40 +171,6 @@ class Interpreter:
         except PrologError:
             return None
         return answer["Ball"] if answer else None
-
-
-# -- answers ----------------------------------------------------------------------------------------------------------
-
-
-def decoded(messages: list[Message], goal: str) -> Iterator[Answer]:
-    """Give the answers of collected messages; raise what the goal threw when it's its turn."""
-    for data, out, err in messages:
-        if is_answer(data):
-            yield decode_answer(data, out, err)
-        elif data[1:2] == b"2":
-            raise_ball(data, goal)
-
-
-def first(messages: list[Message], goal: str) -> Answer | None:
-    """Give the first answer of collected messages, or None; raise what the goal threw."""
-    return next(decoded(messages, goal), None)
-
-
-def _streamed(guest: Guest, request: bytes, goal: str, limit: int | None) -> Iterator[Answer]:
-    if limit == 0:
-        return
-    number = guest.run(StartStream(request))
-    following = NextMessage(number)
-    try:
-        count = 0
-        while (message := guest.run(following)) is not None:
-            yield from decoded([message], goal)
-            count += 1
-            if count == limit:
-                return
-    finally:
-        if guest.is_alive:
-            guest.run(StopStream(number))
 
 
 # -- requests ----------------------------------------------------------------------------------------------------------

@@ -5,13 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import TypeVar
-
-import attrs
 
 from replicate.adapter import ResetRule
 from replicate.configuration import Workers
-from replicate.handles import Guest
 from replicate.imports import ImportValue
 from replicate.interfaces import Engine
 from replicate.limits import ResourceLimits
@@ -27,11 +25,11 @@ from replicate_trealla.interpreter import (
     Consulted,
     Interpreter,
     checked_limit,
-    decoded,
-    first,
     read_program,
     request_for,
 )
+from replicate_trealla.jobs import Failed, Programs, Succeed
+from replicate_trealla.queries import PinnedSteps, Query, Stream, first
 from replicate_trealla.session import Message, forget_session, session_of
 from replicate_trealla.steps import Collect
 
@@ -185,19 +183,20 @@ class PrologPool:
         limit: int | None = None,
         stream: bool = False,
         timeout: float | None = None,
-    ) -> Iterator[Answer]:
+    ) -> Query:
         """Give the answers to a goal on the newest version, at most `limit` of them; see `Interpreter.query`.
 
         The replica is free again when this returns: all answers have been computed then. With `stream`, they're computed
-        one by one, from the first that is asked for to the last, or to the iterator's end by `close` or because nobody
-        holds it any more. Until then it holds a replica, at the version it began with, and, being a transaction of its
-        thread, makes other calls of the pool from this thread raise `NestedTransactionError`.
+        one by one, from the first that is asked for to the last, or to the query's end by `close`, by ``with``, or because
+        nobody holds it any more. Until then it has a replica for itself, at the version it began with, and the pool makes
+        another in its stead when it's needed: this thread and others go on using the pool, with up to 256 streams open
+        (`PoolError`). A stream's `timeout` is for the time that is spent on it, waiting for a replica and computing all its
+        answers; what its user does between two answers doesn't count.
         """
         limit = checked_limit(limit)
         if stream:
-            return self._stream(goal, bindings, limit, timeout)
-        request = request_for(goal, bindings)
-        return decoded(self._collect(request, limit, timeout), goal)
+            return Stream(goal, request_for(goal, bindings, "stream"), limit, partial(self._pin, timeout))
+        return Query(goal, iter(self._collect(request_for(goal, bindings), limit, timeout)))
 
     def query_all(
         self, goal: str, *, bindings: Bindings | None = None, limit: int | None = None, timeout: float | None = None
@@ -213,11 +212,8 @@ class PrologPool:
     def _collect(self, request: bytes, limit: int | None, timeout: float | None) -> list[Message]:
         return self.pool.read(Collect(request, limit), timeout=timeout, any_thread=True, in_worker=True)
 
-    def _stream(
-        self, goal: str, bindings: Bindings | None, limit: int | None, timeout: float | None
-    ) -> Iterator[Answer]:
-        with self.reading(timeout=timeout) as interpreter:
-            yield from interpreter.query(goal, bindings=bindings, limit=limit, stream=True)
+    def _pin(self, timeout: float | None) -> PinnedSteps:
+        return PinnedSteps(self.pool.pin(timeout=timeout))
 
     @contextmanager
     def reading(self, *, timeout: float | None = None) -> Iterator[Interpreter]:
@@ -234,13 +230,13 @@ class PrologPool:
         """
         request = request_for(goal, bindings)
         try:
-            return self.pool.write(_Succeed(request, goal), timeout=timeout, in_worker=True)
-        except _Failed:
+            return self.pool.write(Succeed(request, goal), timeout=timeout, in_worker=True)
+        except Failed:
             return None
 
     def consult_text(self, text: str, *, name: str = "user", timeout: float | None = None) -> Consulted:
         """Load a program whole and commit, or raise and change nothing; see `Interpreter.consult_text`."""
-        return self.pool.write(_Consult(((name, text),)), timeout=timeout, in_worker=True)
+        return self.pool.write(Programs(((name, text),)), timeout=timeout, in_worker=True)
 
     def consult(self, *paths: str | os.PathLike[str], timeout: float | None = None) -> Consulted:
         """Load program files of the host, all or none of them, and commit; see `Interpreter.consult`.
@@ -248,7 +244,7 @@ class PrologPool:
         They're read here; replicas need no files.
         """
         programs = tuple((os.fspath(path), read_program(path)) for path in paths)
-        return self.pool.write(_Consult(programs), timeout=timeout, in_worker=True)
+        return self.pool.write(Programs(programs), timeout=timeout, in_worker=True)
 
     @contextmanager
     def writing(self, *, timeout: float | None = None) -> Iterator[Interpreter]:
@@ -279,6 +275,12 @@ class PrologPool:
         """Give what the pool has done and what it costs."""
         return self.pool.stats()
 
+    def branch(self, *, name: str | None = None, timeout: float | None = None) -> PrologPool:
+        """Open a pool of its own that starts with this one's newest facts, for writes that must not count here."""
+        branch = PrologPool.__new__(PrologPool)
+        branch.pool = self.pool.branch(name=name, timeout=timeout)
+        return branch
+
     def close(self) -> None:
         """Refuse new queries and free the interpreters; queries that are running end undisturbed first."""
         self.pool.close()
@@ -291,31 +293,3 @@ class PrologPool:
 
     def __repr__(self) -> str:
         return f"<Prolog{repr(self.pool)[1:]}"
-
-
-class _Failed(Exception):
-    """Roll a failed goal back."""
-
-
-@attrs.frozen
-class _Succeed:
-    """Give a goal's first answer; raise `_Failed` if there's none."""
-
-    request: bytes
-    goal: str
-
-    def __call__(self, guest: Guest) -> Answer:
-        answer = first(Collect(self.request, 1)(guest), self.goal)
-        if answer is None:
-            raise _Failed
-        return answer
-
-
-@attrs.frozen
-class _Consult:
-    """Load programs, given as names and texts."""
-
-    programs: tuple[tuple[str, str], ...]
-
-    def __call__(self, guest: Guest) -> Consulted:
-        return Interpreter(guest).consult_all(self.programs)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import enum
 import struct
-from collections.abc import Generator
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from replicate.errors import AdapterError
@@ -98,6 +97,7 @@ class Session:
 
     __slots__ = (
         "_err",
+        "_first",
         "_flags_changed",
         "_limit",
         "_lost",
@@ -105,12 +105,12 @@ class Session:
         "_messages",
         "_out",
         "_settled",
+        "_streams",
         "_text",
         "broken",
         "guest",
         "memory",
         "pointers",
-        "streams",
     )
 
     def __init__(self, guest: Guest, pointers: Pointers) -> None:
@@ -128,8 +128,9 @@ class Session:
         self._lost = False
         self._flags_changed = False
         self._text: bytes | None = None
-        self.streams: dict[int, Generator[Message, None, None]] = {}
-        """Those that are read one message at a time, by number."""
+        self._streams: dict[int, tuple[int, bool]] = {}
+        """Those that are read one message at a time, by number: their server, and whether it's one for this purpose only."""
+        self._first: dict[int, Message] = {}
 
     def attach(self, guest: Guest) -> None:
         """Go on with the next handle on the same instance, whose state is that of the interpreter that this is about."""
@@ -137,7 +138,8 @@ class Session:
         self.memory = guest.memory
         self.broken = self._settled = self._lost = self._flags_changed = False
         self._text = None
-        self.streams.clear()
+        self._streams.clear()
+        self._first.clear()
         self._messages.clear()
         self._out.clear()
         self._err.clear()
@@ -172,35 +174,46 @@ class Session:
         messages, self._messages = self._messages, []
         return messages
 
-    def stream(self, request: bytes) -> Generator[Message, None, None]:
-        """Run a request answer by answer, the interpreter standing still between them.
+    def begin_stream(self, request: bytes) -> int:
+        """Begin to run a request answer by answer, the interpreter standing still between them; give its number.
 
-        Other requests may come in between. Closing the iterator early stops the query and frees what it holds.
+        Other requests may come in between.
         """
         server, spare = self._free_server()
         if not spare:
             self._keep(self.pointers._replace(streaming=True))
         self._write(request)
-        message: Message = (b"", b"", b"")
-        try:
-            while not message[0] or is_answer(message[0]):
-                self._drive(server, 1)
-                message = self._messages.pop()
-                yield message
-        finally:
-            if self.guest.is_alive and not self.broken:
-                if spare:
-                    self.guest.call("pl_done", server)
-                elif message[0] != _END or self._flags_changed:
-                    self.restart()
-                else:
-                    self._keep(self.pointers._replace(streaming=False))
-
-    def keep_stream(self, request: bytes) -> int:
-        """Begin to `stream` a request, and give the number that it has in `streams`."""
-        number = max(self.streams, default=0) + 1
-        self.streams[number] = self.stream(request)
+        number = max(self._streams, default=0) + 1
+        self._streams[number] = (server, spare)
+        # The request is where the next one will be written, so the first answer can't wait until it's asked for.
+        self._drive(server, 1)
+        self._first[number] = self._messages.pop()
         return number
+
+    def next_of_stream(self, number: int) -> Message | None:
+        """Give a stream's next message, None if there's none; after the last the stream is gone."""
+        if number not in self._streams:
+            return None
+        message = self._first.pop(number, None)
+        if message is None:
+            self._drive(self._streams[number][0], 1)
+            message = self._messages.pop()
+        if not is_answer(message[0]):
+            self.stop_stream(number, ended=message[0] == _END)
+        return message
+
+    def stop_stream(self, number: int, *, ended: bool = False) -> None:
+        """Stop a stream and free what it holds; `ended` if it has come to its end, and serves again."""
+        server, spare = self._streams.pop(number, (0, True))
+        self._first.pop(number, None)
+        if not server or self.broken or not self.guest.is_alive:
+            return
+        if spare:
+            self.guest.call("pl_done", server)
+        elif not ended or self._flags_changed:
+            self.restart()
+        else:
+            self._keep(self.pointers._replace(streaming=False))
 
     def load(self, program: bytes) -> Message:
         """Load a program; give the end, or what was thrown."""

@@ -44,18 +44,17 @@ class StartStream:
     request: bytes
 
     def __call__(self, guest: Guest) -> int:
-        return session_of(guest).keep_stream(self.request)
+        return session_of(guest).begin_stream(self.request)
 
 
 @attrs.frozen
 class NextMessage:
-    """Give a stream's next message, None after the last."""
+    """Give a stream's next message, None after the last; the stream is gone with its last one."""
 
     stream: int
 
     def __call__(self, guest: Guest) -> Message | None:
-        streams = session_of(guest).streams
-        return next(streams[self.stream], None) if self.stream in streams else None
+        return session_of(guest).next_of_stream(self.stream)
 
 
 @attrs.frozen
@@ -67,6 +66,5 @@ class StopStream:
     def __call__(self, guest: Guest) -> None:
         # Not by `session_of`, which refuses an interpreter that has ended.
         session: Session | None = guest.local.get(KEY)
-        stream = session.streams.pop(self.stream, None) if session is not None else None
-        if stream is not None:
-            stream.close()
+        if session is not None:
+            session.stop_stream(self.stream)

@@ -38,6 +38,7 @@ class PoolStateMachine(RuleBasedStateMachine):
     @initialize(size=st.integers(1, 4))
     def open(self, size: int) -> None:
         self.state = PoolState(size)
+        self.size = size
 
     def settle(self) -> None:
         """Carry out decisions as the pool does."""
@@ -155,6 +156,14 @@ class PoolStateMachine(RuleBasedStateMachine):
         self.state.read_done(slot, dirty=dirty, lost=lost)
         self.settle()
 
+    @precondition(lambda self: self.reading or self.starting)
+    @rule(data=st.data())
+    def pin_a_read(self, data: Any) -> None:
+        slot = data.draw(st.sampled_from([*self.reading, *self.starting]))
+        if not slot.pinned:
+            self.state.pin(slot)
+            self.settle()
+
     @precondition(lambda self: not self.closed)
     @rule()
     def ask_to_write(self) -> None:
@@ -221,7 +230,7 @@ class PoolStateMachine(RuleBasedStateMachine):
     @rule(size=st.integers(1, 5))
     def resize(self, size: int) -> None:
         self.state.resize(size)
-        assert self.state.size == size
+        self.size = size
         self.settle()
 
     @precondition(lambda self: not self.closed)
@@ -277,6 +286,9 @@ class PoolStateMachine(RuleBasedStateMachine):
         assert self.state.sharing == self.sharing + len(self.starting)
         if self.closed:
             assert all(slot.phase is not Phase.IDLE for slot in slots)
+        else:
+            assert self.state.size == self.size, "pinned reads take no place from others, and leave none behind"
+            assert all(slot.phase is not Phase.IDLE for slot in slots if slot.pinned)
 
 
 TestPoolState = PoolStateMachine.TestCase

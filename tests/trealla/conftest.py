@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from blocking import BlockingPool
 
 from replicate.errors import CacheError
 from replicate_trealla import Prolog, PrologPool
@@ -54,23 +55,29 @@ def is_npm(wasm: Path) -> bool:
     return b"host-push-answer" not in wasm.read_bytes()
 
 
+@pytest.fixture(params=["threads", "asyncio"])
+def kind(request: pytest.FixtureRequest) -> Any:
+    """Give both kinds of pool, to be used by the same calls."""
+    return {"threads": PrologPool, "asyncio": BlockingPool}[request.param]
+
+
 @pytest.fixture
-def pool(wasm: Path) -> Iterator[PrologPool]:
+def pool(wasm: Path, kind: Any) -> Iterator[PrologPool]:
     """Open a pool with a small program."""
     program = (
         ":- dynamic(edge/2). edge(a, b). edge(b, c). path(X, Y) :- edge(X, Y). path(X, Z) :- edge(X, Y), path(Y, Z)."
     )
-    with PrologPool(wasm=wasm, replicas=2, program=program) as opened:
+    with kind(wasm=wasm, replicas=2, program=program) as opened:
         yield opened
 
 
 @pytest.fixture
-def open_pool(wasm: Path) -> Iterator[Callable[..., PrologPool]]:
+def open_pool(wasm: Path, kind: Any) -> Iterator[Callable[..., PrologPool]]:
     """Give a function that opens pools, to be closed at the end."""
     pools: list[PrologPool] = []
 
     def open_one(**options: Any) -> PrologPool:
-        pools.append(PrologPool(wasm=wasm, **options))
+        pools.append(kind(wasm=wasm, **options))
         return pools[-1]
 
     yield open_one

@@ -65,7 +65,7 @@ def test_every_answer_is_right(open_pool: Callable[..., PrologPool], reset: str)
                 answers = pool.query("between(1, 50, X), Y is X * Me", bindings={"Me": me}, stream=True)
                 for number in range(1, 1 + choose.randrange(1, 60)):
                     expect(next(answers, None) == ({"X": number, "Me": me, "Y": number * me} if number <= 50 else None))
-                answers.close()  # type: ignore[attr-defined]
+                answers.close()
             elif kind == 5:
                 with pool.reading() as reader:
                     seen = [reader.query_all("account(A, B)") for _ in range(2)]

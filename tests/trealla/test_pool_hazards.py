@@ -14,8 +14,6 @@ from replicate import Pool
 from replicate.errors import (
     DeadHandleError,
     GuestTimeoutError,
-    NestedTransactionError,
-    PoolTimeoutError,
     Trap,
 )
 from replicate.wasi import FixedClock
@@ -136,25 +134,14 @@ def test_a_stream_holds_its_replica_and_its_version(open_pool: Open) -> None:
     answers = pool.query("n(N), member(X, [1, 2, 3])", stream=True)
 
     assert next(answers) == {"N": 0, "X": 1}
-    with pytest.raises(NestedTransactionError):
-        pool.query_once("true")
-    errors: list[type[BaseException]] = []
-
-    def elsewhere() -> None:
-        pool.execute("up(_)")
-        try:
-            pool.query_once("true", timeout=0.05)
-        except PoolTimeoutError as error:
-            errors.append(type(error))
-
-    thread = threading.Thread(target=elsewhere)
-    thread.start()
-    thread.join()
-    assert errors == [PoolTimeoutError]
+    for count in range(1, 4):
+        assert pool.execute("up(N)") == pool.query_once("n(N)") == {"N": count}
     assert next(answers) == {"N": 0, "X": 2}
+    assert pool.stats().reading == 1
     del answers
     gc.collect()
-    assert pool.query_once("n(N)") == {"N": 1}
+    assert pool.stats().reading == 0
+    assert pool.query_once("n(N)") == {"N": 3}
 
 
 def test_an_exhausted_stream_gives_its_replica_back(open_pool: Open) -> None:
@@ -284,27 +271,29 @@ def test_the_adapter_serves_a_plain_pool(wasm: Path) -> None:
         assert pool.name == "trealla"
 
 
-def test_a_snapshot_s_facts_come_back_in_another_pool(open_pool: Open) -> None:
-    pool = open_pool(replicas=1, program=COUNTER)
-    pool.execute("up(_)")
-    snapshot = pool.pool.snapshot()
-    pool.execute("up(_)")
+def test_a_snapshot_s_facts_come_back_in_another_pool(wasm: Path) -> None:
+    with PrologPool(wasm=wasm, replicas=1, program=COUNTER) as pool:
+        pool.execute("up(_)")
+        snapshot = pool.pool.snapshot()
+        pool.execute("up(_)")
 
-    with pool.pool.writing() as guest:
-        guest._live().restore(snapshot)
-        guest.local.clear()
-        assert Interpreter(guest).query_once("n(N)") == {"N": 1}
+        with pool.pool.writing() as guest:
+            guest._live().restore(snapshot)
+            guest.local.clear()
+            assert Interpreter(guest).query_once("n(N)") == {"N": 1}
 
 
 def test_a_pool_says_what_it_is(open_pool: Open) -> None:
     pool = open_pool(replicas=2, name="facts")
 
-    assert repr(pool).startswith("<PrologPool 'facts' version=0 replicas=2 ")
+    kind = repr(pool)[1:].split()[0]
+    assert kind in ("PrologPool", "AsyncPrologPool")
+    assert repr(pool).startswith(f"<{kind} 'facts' version=0 replicas=2 ")
     pool.resize(3)
     assert pool.replicas == 3
     assert pool.stats().name == "facts"
     pool.close()
-    assert repr(pool) == "<PrologPool 'facts', closed>"
+    assert repr(pool) == f"<{kind} 'facts', closed>"
 
 
 def test_an_atom_is_not_its_text(open_pool: Open) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +19,14 @@ from replicate_trealla import (
     Prolog,
     PrologError,
     PrologSyntaxError,
+    Query,
     Variable,
 )
 from replicate_trealla.session import session_of
 
 
-def close(answers: Iterator[Any]) -> None:
-    answers.close()  # type: ignore[attr-defined]
+def close(answers: Query) -> None:
+    answers.close()
 
 
 def test_all_once_limit_and_none(shared: Prolog) -> None:

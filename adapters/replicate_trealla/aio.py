@@ -1,0 +1,255 @@
+"""Prolog for asyncio: the pool of replicas, with methods to await."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterable, Mapping
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any
+
+from replicate.adapter import ResetRule
+from replicate.aio import AsyncGuest, AsyncPool
+from replicate.configuration import Workers
+from replicate.errors import PoolError
+from replicate.interfaces import Engine
+from replicate.memory_modes import MemoryMode
+from replicate.stats import PoolStats
+from replicate.wasi import Clock
+from replicate_trealla.adapter import Preopens, TreallaAdapter
+from replicate_trealla.answers import Answer
+from replicate_trealla.interpreter import (
+    Bindings,
+    Consulted,
+    checked_limit,
+    read_program,
+    request_for,
+)
+from replicate_trealla.jobs import Failed, Programs, Succeed
+from replicate_trealla.queries import AsyncPinnedSteps, AsyncQuery, AsyncStream, AsyncTransactionSteps, first
+from replicate_trealla.session import Message
+from replicate_trealla.steps import Collect
+
+__all__ = ["AsyncInterpreter", "AsyncPrologPool"]
+
+
+class AsyncInterpreter:
+    """Be `Interpreter` for asyncio: ask within one transaction of an `AsyncPrologPool`, and die with it."""
+
+    __slots__ = ("_guest",)
+
+    def __init__(self, guest: AsyncGuest) -> None:
+        self._guest = guest
+
+    def query(
+        self, goal: str, *, bindings: Bindings | None = None, limit: int | None = None, stream: bool = False
+    ) -> AsyncQuery:
+        """Give the answers to a goal; see `Interpreter.query`."""
+        limit = checked_limit(limit)
+        request = request_for(goal, bindings, "stream" if stream else "all")
+        if stream:
+            return AsyncStream(goal, request, limit, self._begin)
+        return AsyncQuery(goal, partial(self._guest.run, Collect(request, limit)))
+
+    async def _begin(self) -> AsyncTransactionSteps:
+        return AsyncTransactionSteps(self._guest)
+
+    async def query_all(self, goal: str, *, bindings: Bindings | None = None, limit: int | None = None) -> list[Answer]:
+        """Give all answers, or the first `limit` ones; see `Interpreter.query_all`."""
+        return await self.query(goal, bindings=bindings, limit=limit).all()
+
+    async def query_once(self, goal: str, *, bindings: Bindings | None = None) -> Answer | None:
+        """Give the first answer, or None if the goal fails; see `Interpreter.query_once`."""
+        return first(await self._guest.run(Collect(request_for(goal, bindings), 1)), goal)
+
+    async def execute(self, goal: str, *, bindings: Bindings | None = None) -> Answer | None:
+        """Run a goal for what it changes; see `Interpreter.execute`."""
+        return await self.query_once(goal, bindings=bindings)
+
+    async def consult_text(self, text: str, *, name: str = "user") -> Consulted:
+        """Load a program; see `Interpreter.consult_text`."""
+        return await self._guest.run(Programs(((name, text),)))
+
+    async def consult(self, *paths: str | os.PathLike[str]) -> Consulted:
+        """Load program files of the host; see `Interpreter.consult`."""
+        return await self._guest.run(Programs(tuple((os.fspath(path), read_program(path)) for path in paths)))
+
+
+class AsyncPrologPool:
+    """Be `PrologPool` for asyncio: the same options, the same methods, to be awaited.
+
+    ::
+
+        async with AsyncPrologPool(program=":- dynamic(edge/2). edge(a, b).") as pool:
+            await pool.execute("assertz(edge(b, c))")
+            async for answer in pool.query("edge(X, Y)"):
+                ...
+
+    ``pool = await AsyncPrologPool(...)`` opens it too, to be closed by `close`. Guests run in worker threads, and waiting never
+    blocks the event loop. A task that is cancelled while its goal runs returns at once, and the goal is stopped: what it
+    changed is forgotten, unless its commit was already under way.
+    """
+
+    def __init__(
+        self,
+        *,
+        replicas: int | None = None,
+        min_replicas: int | None = None,
+        engine: str | Engine = "wasmtime",
+        reset: ResetRule | None = None,
+        memory: MemoryMode = "auto",
+        interruptible: bool = True,
+        max_memory: int | None = None,
+        name: str | None = None,
+        workers: Workers | None = None,
+        wasm: str | os.PathLike[str] | None = None,
+        program: str | None = None,
+        consult: Iterable[str | os.PathLike[str]] = (),
+        preopens: Preopens = (),
+        env: Mapping[str, str] | None = None,
+        clock: Clock | str = "system",
+        reseed: bool = False,
+    ) -> None:
+        adapter = TreallaAdapter(
+            wasm=wasm, program=program, consult=consult, preopens=preopens, env=env, clock=clock, reseed=reseed
+        )
+        self._opening: Callable[[], Awaitable[AsyncPool]] = partial(
+            AsyncPool.open,
+            adapter,
+            engine=engine,
+            replicas=replicas,
+            min_replicas=min_replicas,
+            reset=reset,
+            memory=memory,
+            interruptible=interruptible,
+            max_memory=max_memory,
+            name=name,
+            workers=workers,
+        )
+        self._pool: AsyncPool | None = None
+
+    @property
+    def pool(self) -> AsyncPool:
+        """The pool of guests underneath; raises `PoolError` before it's open."""
+        if self._pool is None:
+            raise PoolError("this pool isn't open yet: use it in 'async with', or await it")
+        return self._pool
+
+    async def _open(self) -> AsyncPrologPool:
+        if self._pool is None:
+            self._pool = await self._opening()
+        return self
+
+    def __await__(self) -> Generator[Any, None, AsyncPrologPool]:
+        return self._open().__await__()
+
+    # -- reads ---------------------------------------------------------------------------------------------------------
+
+    def query(
+        self,
+        goal: str,
+        *,
+        bindings: Bindings | None = None,
+        limit: int | None = None,
+        stream: bool = False,
+        timeout: float | None = None,
+    ) -> AsyncQuery:
+        """Give the answers to a goal on the newest version; see `PrologPool.query`."""
+        limit = checked_limit(limit)
+        if stream:
+            return AsyncStream(goal, request_for(goal, bindings, "stream"), limit, partial(self._pin, timeout))
+        return AsyncQuery(goal, partial(self._collect, request_for(goal, bindings), limit, timeout))
+
+    async def _pin(self, timeout: float | None) -> AsyncPinnedSteps:
+        return AsyncPinnedSteps(await self.pool.pin(timeout=timeout))
+
+    async def _collect(self, request: bytes, limit: int | None, timeout: float | None) -> list[Message]:
+        return await self.pool.read(Collect(request, limit), timeout=timeout, in_worker=True)
+
+    async def query_all(
+        self, goal: str, *, bindings: Bindings | None = None, limit: int | None = None, timeout: float | None = None
+    ) -> list[Answer]:
+        """Give all answers, or the first `limit` ones; see `PrologPool.query_all`."""
+        return await self.query(goal, bindings=bindings, limit=limit, timeout=timeout).all()
+
+    async def query_once(
+        self, goal: str, *, bindings: Bindings | None = None, timeout: float | None = None
+    ) -> Answer | None:
+        """Give the first answer, or None if the goal fails; see `PrologPool.query_once`."""
+        return first(await self._collect(request_for(goal, bindings), 1, timeout), goal)
+
+    @asynccontextmanager
+    async def reading(self, *, timeout: float | None = None) -> AsyncIterator[AsyncInterpreter]:
+        """Open a read for several queries on one version."""
+        async with self.pool.reading(timeout=timeout) as guest:
+            yield AsyncInterpreter(guest)
+
+    # -- writes --------------------------------------------------------------------------------------------------------
+
+    async def execute(
+        self, goal: str, *, bindings: Bindings | None = None, timeout: float | None = None
+    ) -> Answer | None:
+        """Run a goal on the leader, up to its first answer, and commit; see `PrologPool.execute`."""
+        request = request_for(goal, bindings)
+        try:
+            return await self.pool.write(Succeed(request, goal), timeout=timeout, in_worker=True)
+        except Failed:
+            return None
+
+    async def consult_text(self, text: str, *, name: str = "user", timeout: float | None = None) -> Consulted:
+        """Load a program whole and commit, or raise and change nothing; see `PrologPool.consult_text`."""
+        return await self.pool.write(Programs(((name, text),)), timeout=timeout, in_worker=True)
+
+    async def consult(self, *paths: str | os.PathLike[str], timeout: float | None = None) -> Consulted:
+        """Load program files of the host, all or none of them, and commit; see `PrologPool.consult`."""
+        programs = tuple((os.fspath(path), read_program(path)) for path in paths)
+        return await self.pool.write(Programs(programs), timeout=timeout, in_worker=True)
+
+    @asynccontextmanager
+    async def writing(self, *, timeout: float | None = None) -> AsyncIterator[AsyncInterpreter]:
+        """Open a write for several goals: commit on leaving, roll back on an exception or cancellation."""
+        async with self.pool.writing(timeout=timeout) as guest:
+            yield AsyncInterpreter(guest)
+
+    # -- the rest ------------------------------------------------------------------------------------------------------
+
+    @property
+    def version(self) -> int:
+        """The number of commits so far."""
+        return self.pool.version
+
+    @property
+    def replicas(self) -> int:
+        """The number of replicas the pool keeps."""
+        return self.pool.replicas
+
+    def resize(self, replicas: int) -> None:
+        """Keep that many replicas from now on."""
+        self.pool.resize(replicas)
+
+    def stats(self) -> PoolStats:
+        """Give what the pool has done and what it costs."""
+        return self.pool.stats()
+
+    def branch(self, *, name: str | None = None) -> AsyncPrologPool:
+        """Open a pool of its own that starts with this one's newest facts: ``async with pool.branch() as what_if``."""
+        branch = AsyncPrologPool.__new__(AsyncPrologPool)
+        branch._pool = None
+        branch._opening = partial(self.pool.branch, name=name)
+        return branch
+
+    async def close(self) -> None:
+        """Refuse new queries and free the interpreters; see `PrologPool.close`. Closing twice is fine."""
+        if self._pool is not None:
+            await self._pool.close()
+
+    async def __aenter__(self) -> AsyncPrologPool:
+        return await self._open()
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self.close()
+
+    def __repr__(self) -> str:
+        if self._pool is None:
+            return "<AsyncPrologPool, not open>"
+        return f"<AsyncPrologPool{repr(self._pool)[len('<AsyncPool') :]}"

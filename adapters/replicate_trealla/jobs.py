@@ -1,0 +1,45 @@
+"""Whole transactions, each in one go beside the guest: what the pools for threads and for asyncio have in common."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import attrs
+
+from replicate_trealla.answers import Answer
+from replicate_trealla.interpreter import Consulted, Interpreter
+from replicate_trealla.queries import first
+from replicate_trealla.steps import Collect
+
+if TYPE_CHECKING:
+    from replicate.handles import Guest
+
+__all__ = ["Failed", "Programs", "Succeed"]
+
+
+class Failed(Exception):
+    """Roll a failed goal back."""
+
+
+@attrs.frozen
+class Succeed:
+    """Give a goal's first answer; raise `Failed` if there's none."""
+
+    request: bytes
+    goal: str
+
+    def __call__(self, guest: Guest) -> Answer:
+        answer = first(Collect(self.request, 1)(guest), self.goal)
+        if answer is None:
+            raise Failed
+        return answer
+
+
+@attrs.frozen
+class Programs:
+    """Load programs, given as names and texts."""
+
+    programs: tuple[tuple[str, str], ...]
+
+    def __call__(self, guest: Guest) -> Consulted:
+        return Interpreter(guest).consult_all(self.programs)

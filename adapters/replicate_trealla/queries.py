@@ -1,0 +1,343 @@
+"""The answers to a goal, as iterators: collected at once, or streamed, computed when they're asked for."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from itertools import islice
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Protocol
+
+from replicate.errors import ConcurrentUseError
+from replicate_trealla.answers import Answer, decode_answer, is_answer, raise_ball
+from replicate_trealla.steps import NextMessage, StartStream, StopStream
+
+if TYPE_CHECKING:
+    from replicate.handles import Guest
+    from replicate.pinned import AsyncPinnedRead, PinnedRead
+    from replicate_trealla.session import Message
+
+__all__ = ["AsyncQuery", "AsyncStream", "PinnedSteps", "Query", "Steps", "Stream", "TransactionSteps", "first"]
+
+Step = Callable[["Guest"], Any]
+
+
+class _Taking:
+    """Make answers of messages, and keep what was written after the last of them."""
+
+    stdout: str = ""
+    """What the goal wrote after its last answer, once that is known: up to its failing or throwing."""
+    stderr: str = ""
+
+    def __init__(self, goal: str) -> None:
+        self.goal = goal
+        """What was asked."""
+
+    def _answer(self, message: Message) -> Answer | None:
+        """Give the answer that a message is, or None for the end; raise what the goal threw."""
+        data, out, err = message
+        if is_answer(data):
+            return decode_answer(data, out, err)
+        self.stdout, self.stderr = out.decode("utf-8", "replace"), err.decode("utf-8", "replace")
+        if data[1:2] == b"2":
+            raise_ball(data, self.goal)
+        return None
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.goal:.60}>"
+
+
+class Query(_Taking, Iterator[Answer]):
+    """Be the answers to a goal: an iterator, to be closed early by `close` or ``with``, or by letting it go.
+
+    `all` and `first` take the rest of them. One that isn't a stream holds nothing: its answers have been computed.
+    """
+
+    def __init__(self, goal: str, messages: Iterator[Message]) -> None:
+        super().__init__(goal)
+        self._messages = messages
+
+    def __iter__(self) -> Query:
+        return self
+
+    def __next__(self) -> Answer:
+        answer = self._answer(next(self._messages))
+        if answer is None:
+            raise StopIteration
+        return answer
+
+    def all(self, *, limit: int | None = None) -> list[Answer]:
+        """Give all answers that are left, or the next `limit` ones, and close."""
+        with self:
+            return list(islice(self, limit))
+
+    def first(self) -> Answer | None:
+        """Give the next answer, or None if there's none, and close."""
+        with self:
+            return next(self, None)
+
+    def close(self) -> None:
+        """Give no more answers, and free what a stream holds. Closing twice is fine."""
+        self._messages = iter(())
+
+    def __enter__(self) -> Query:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def first(messages: list[Message], goal: str) -> Answer | None:
+    """Give the first answer of collected messages, or None; raise what the goal threw."""
+    for data, out, err in messages:
+        if is_answer(data):
+            return decode_answer(data, out, err)
+        if data[1:2] == b"2":
+            raise_ball(data, goal)
+    return None
+
+
+# -- streams -----------------------------------------------------------------------------------------------------------
+
+
+class Steps(Protocol):
+    """Run the steps of a stream, and see to its end."""
+
+    def run(self, step: Step) -> Any:
+        """Run a step beside the guest."""
+
+    def close(self, number: int, *, ended: bool) -> None:
+        """See to the end of the stream of that number; `ended` if it has come to it by itself."""
+
+
+class PinnedSteps:
+    """Run a stream on a read of its own, which ends with it."""
+
+    def __init__(self, read: PinnedRead) -> None:
+        self._read = read
+
+    def run(self, step: Step) -> Any:
+        return self._read.run(lambda guest: guest.run(step))
+
+    def close(self, number: int, *, ended: bool) -> None:
+        # The replica is reset, which is cheaper than stopping a query.
+        self._read.close(clean=ended)
+
+
+class TransactionSteps:
+    """Run a stream inside a transaction, which goes on after it."""
+
+    def __init__(self, guest: Guest, left: list[int]) -> None:
+        self._guest = guest
+        self.left = left
+        """The numbers of streams that nobody holds any more."""
+
+    def run(self, step: Step) -> Any:
+        return self._guest.run(step)
+
+    def close(self, number: int, *, ended: bool) -> None:
+        if not ended and self._guest.is_alive:
+            self._guest.run(StopStream(number))
+
+
+class Stream(Query):
+    """Be a query whose answers are computed one by one."""
+
+    def __init__(self, goal: str, request: bytes, limit: int | None, begin: Callable[[], Steps]) -> None:
+        super().__init__(goal, iter(()))
+        self._request = request
+        self._left = limit
+        self._begin = begin
+        self._steps: Steps | None = None
+        self._number = 0
+        self._closed = False
+        self._running = False
+
+    def __next__(self) -> Answer:
+        if self._left == 0:
+            self.close()
+        if self._closed:
+            raise StopIteration
+        if self._running:
+            raise ConcurrentUseError(f"the next answer to {self.goal:.60} is being computed already, by another thread")
+        self._running = True
+        try:
+            if self._steps is None:
+                self._steps = self._begin()
+                self._number = self._steps.run(StartStream(self._request))
+            message = self._steps.run(NextMessage(self._number))
+        except BaseException:
+            self._running = False
+            self.close()
+            raise
+        self._running = False
+        if message is None or not is_answer(message[0]):
+            self._end(ended=True)
+        answer = None if message is None else self._answer(message)
+        if answer is None:
+            raise StopIteration
+        if self._left is not None:
+            self._left -= 1
+            if not self._left:
+                self.close()
+        return answer
+
+    def close(self) -> None:
+        self._end(ended=False)
+
+    def _end(self, *, ended: bool) -> None:
+        if not self._closed:
+            self._closed = True
+            if self._steps is not None:
+                self._steps.close(self._number, ended=ended)
+
+    def __del__(self) -> None:
+        # Not the guest's call that would stop the query: this may happen at any moment, inside another call for instance.
+        steps = getattr(self, "_steps", None)
+        if isinstance(steps, TransactionSteps) and not self._closed:
+            steps.left.append(self._number)
+
+
+# -- for asyncio -------------------------------------------------------------------------------------------------------
+
+
+class AsyncQuery(_Taking, AsyncIterator[Answer]):
+    """Be the answers to a goal, for ``async for``; to be closed early by `aclose` or ``async with``, or by letting it go.
+
+    Nothing happens before the first answer is asked for. `all` and `first` take the rest of the answers.
+    """
+
+    def __init__(self, goal: str, collect: Callable[[], Awaitable[list[Message]]]) -> None:
+        super().__init__(goal)
+        self._collect = collect
+        self._messages: Iterator[Message] | None = None
+
+    def __aiter__(self) -> AsyncQuery:
+        return self
+
+    async def __anext__(self) -> Answer:
+        if self._messages is None:
+            self._messages = iter(())
+            self._messages = iter(await self._collect())
+        message = next(self._messages, None)
+        answer = None if message is None else self._answer(message)
+        if answer is None:
+            raise StopAsyncIteration
+        return answer
+
+    async def all(self, *, limit: int | None = None) -> list[Answer]:
+        """Give all answers that are left, or the next `limit` ones, and close."""
+        answers: list[Answer] = []
+        async with self:
+            while limit is None or len(answers) < limit:
+                try:
+                    answers.append(await self.__anext__())
+                except StopAsyncIteration:
+                    break
+        return answers
+
+    async def first(self) -> Answer | None:
+        """Give the next answer, or None if there's none, and close."""
+        return next(iter(await self.all(limit=1)), None)
+
+    async def aclose(self) -> None:
+        """Give no more answers, and free what a stream holds. Closing twice is fine."""
+        self._messages = iter(())
+
+    async def __aenter__(self) -> AsyncQuery:
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self.aclose()
+
+
+class AsyncSteps(Protocol):
+    """Be `Steps` to be awaited."""
+
+    async def run(self, step: Step) -> Any:
+        """Run a step beside the guest."""
+
+    async def close(self, number: int, *, ended: bool) -> None:
+        """See to the end of the stream of that number; `ended` if it has come to it by itself."""
+
+
+class AsyncPinnedSteps:
+    """Be `PinnedSteps` to be awaited."""
+
+    def __init__(self, read: AsyncPinnedRead) -> None:
+        self._read = read
+
+    async def run(self, step: Step) -> Any:
+        return await self._read.run(lambda guest: guest.run(step))
+
+    async def close(self, number: int, *, ended: bool) -> None:
+        self._read.close(clean=ended)
+
+
+class AsyncTransactionSteps:
+    """Be `TransactionSteps` to be awaited."""
+
+    def __init__(self, guest: Any) -> None:
+        self._guest = guest
+
+    async def run(self, step: Step) -> Any:
+        return await self._guest.run(step)
+
+    async def close(self, number: int, *, ended: bool) -> None:
+        if not ended and self._guest.is_alive:
+            await self._guest.run(StopStream(number))
+
+
+class AsyncStream(AsyncQuery):
+    """Be an `AsyncQuery` whose answers are computed one by one."""
+
+    def __init__(
+        self, goal: str, request: bytes, limit: int | None, begin: Callable[[], Awaitable[AsyncSteps]]
+    ) -> None:
+        _Taking.__init__(self, goal)
+        self._request = request
+        self._left = limit
+        self._begin = begin
+        self._steps: AsyncSteps | None = None
+        self._number = 0
+        self._closed = False
+        self._running = False
+
+    async def __anext__(self) -> Answer:
+        if self._left == 0:
+            await self.aclose()
+        if self._closed:
+            raise StopAsyncIteration
+        if self._running:
+            raise ConcurrentUseError(f"the next answer to {self.goal:.60} is being computed already, for another task")
+        self._running = True
+        try:
+            if self._steps is None:
+                self._steps = await self._begin()
+                self._number = await self._steps.run(StartStream(self._request))
+            message = await self._steps.run(NextMessage(self._number))
+        except BaseException:
+            self._running = False
+            await self.aclose()
+            raise
+        self._running = False
+        if message is None or not is_answer(message[0]):
+            await self._end(ended=True)
+        answer = None if message is None else self._answer(message)
+        if answer is None:
+            raise StopAsyncIteration
+        if self._left is not None:
+            self._left -= 1
+            if not self._left:
+                await self.aclose()
+        return answer
+
+    async def aclose(self) -> None:
+        await self._end(ended=False)
+
+    async def _end(self, *, ended: bool) -> None:
+        if not self._closed:
+            self._closed = True
+            if self._steps is not None:
+                await self._steps.close(self._number, ended=ended)
