@@ -5,7 +5,7 @@ from __future__ import annotations
 import _thread
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
@@ -20,13 +20,14 @@ class TimeIsUp(Exception):
 class Interrupts:
     """Raise `KeyboardInterrupt` or `TimeIsUp` inside `running` blocks only; for the main thread.
 
-    Elsewhere, in the middle of a commit for instance, Ctrl-C is ignored, or with `leave` does what it did before.
+    Elsewhere, Ctrl-C waits for the next such block, unless it's forgotten; with `leave` it does what it did before.
     """
 
     def __init__(self, *, leave: bool) -> None:
         self._leave = leave
         self._inside = False
         self._due = False
+        self._waiting = False
         self._before: Any = signal.SIG_DFL
 
     def __enter__(self) -> Interrupts:
@@ -47,12 +48,19 @@ class Interrupts:
             clock.start()
         self._inside = True
         try:
+            if self._waiting:
+                self._waiting = False
+                raise KeyboardInterrupt
             yield
         finally:
             self._inside = False
             if clock is not None:
                 clock.cancel()
                 clock.join()
+
+    def forget(self) -> None:
+        """Forget a Ctrl-C that came too late for what it was meant for."""
+        self._waiting = False
 
     def _time_is_up(self) -> None:
         self._due = True
@@ -63,7 +71,9 @@ class Interrupts:
         if self._inside:
             self._inside = False
             raise TimeIsUp if due else KeyboardInterrupt
-        if not due and self._leave:
-            before: Callable[[int, FrameType | None], Any] | Any = self._before
-            if callable(before):
-                before(number, frame)
+        if due:
+            return
+        if not self._leave:
+            self._waiting = True
+        elif callable(self._before):
+            self._before(number, frame)

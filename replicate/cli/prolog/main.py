@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from pathlib import Path
 
@@ -36,6 +37,9 @@ class Choices:
 def main(choices: Choices) -> int:
     """Consult the files, ask the goals, and give the exit code."""
     interactive = not choices.goals and sys.stdin.isatty() and sys.stdout.isatty()
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        # What isn't UTF-8 is an error of the goal that it's in.
+        sys.stdin.reconfigure(encoding="utf-8", errors="surrogateescape")
     source: Source = Keyboard() if interactive else Pipe(sys.stdin, limit=choices.answers)
     programs = [(str(path), read_program(path)) for path in choices.files]
     screen = Screen()

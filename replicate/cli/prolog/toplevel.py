@@ -18,7 +18,17 @@ from replicate.cli.prolog.screen import Screen
 from replicate.cli.prolog.sources import Source
 from replicate.cli.terminal import terminal
 from replicate.errors import ReplicateError
-from replicate_trealla import Answer, Atom, Compound, ConsultError, Interpreter, PrologError, Term, to_prolog
+from replicate_trealla import (
+    Answer,
+    Atom,
+    Compound,
+    ConsultError,
+    Interpreter,
+    PrologError,
+    PrologSyntaxError,
+    Term,
+    to_prolog,
+)
 from replicate_trealla.interpreter import read_program
 
 __all__ = ["Outcome", "Toplevel"]
@@ -28,6 +38,7 @@ _LAST = "Replicate_is_last"
 _GOAL = "setup_call_cleanup(true,(\n{}\n)," + _LAST + "=true)"
 _PREFIX = re.compile(r"\s*(?:\?\?|\?-|:-)?\s*")
 _CONSULTS = re.compile(r"\[|consult\b")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _HALTS = re.compile(r"\bhalt\b")
 
 
@@ -64,7 +75,10 @@ class Toplevel:
         prefix = _PREFIX.match(clause)
         assert prefix is not None
         goal = clause[prefix.end() :]
+        self.interrupts.forget()
         try:
+            if _SURROGATE.search(goal):
+                raise PrologSyntaxError(f"the goal isn't UTF-8 text: {goal!r:.80}")
             if _CONSULTS.match(goal) and self._consults(goal, source):
                 return Outcome.SUCCESS
             if _HALTS.search(goal):
@@ -84,6 +98,7 @@ class Toplevel:
         except KeyboardInterrupt:
             if not self.interactive:
                 raise
+            self.screen.cut()
             self.screen.error("interrupted, and what the goal did is undone")
         return Outcome.ERROR
 
@@ -108,16 +123,16 @@ class Toplevel:
                 return Outcome.SUCCESS
             text = answer_text(answer, terminal.width)
             if is_last:
-                self.screen.answer(text, ".\n")
+                self.screen.answer(text)
                 return Outcome.SUCCESS
-            self.screen.answer(text, " ")
+            self.screen.answer(text, "")
             with self.interrupts.running():
                 wanted = source.wants_more(number)
-            self.screen.go_on(";" if wanted else ".")
+            self.screen.end(more=wanted)
             if not wanted:
                 return Outcome.SUCCESS
         if source is not None:
-            self.screen.answer("false", ".\n")
+            self.screen.answer("false")
         return Outcome.SUCCESS if number else Outcome.FAILURE
 
     def _next(self, answers: Iterator[Answer]) -> Answer | None:
@@ -133,7 +148,7 @@ class Toplevel:
             return False
         self.consult([self._program(name, source) for name in names])
         if source is not None:
-            self.screen.answer("true", ".\n")
+            self.screen.answer("true")
         return True
 
     def consult(self, programs: list[tuple[str, str]], *, quiet: bool = False) -> None:
