@@ -9,11 +9,13 @@ from replicate_trealla.errors import PrologSyntaxError
 
 __all__ = ["check_goal", "end_of_file", "ends_open", "line_of", "split_clauses"]
 
+# As in 0'\x41\ and "\x41\": the second backslash ends the escape, and escapes nothing.
+_ESCAPE = r"\\(?:x[0-9a-fA-F]+\\|[0-7]+\\|.)"
 _ITEM = re.compile(
-    r"""
+    rf"""
     (?P<layout> \s+ | %[^\n]* | /\*.*?\*/ )
-  | (?P<text> '(?:[^'\\]|\\.|'')*' | "(?:[^"\\]|\\.|"")*" | `(?:[^`\\]|\\.|``)*` )
-  | (?P<code> 0'(?: \\x[0-9a-fA-F]+\\ | \\. | '' | . ) )
+  | (?P<text> '(?:[^'\\]|{_ESCAPE}|'')*' | "(?:[^"\\]|{_ESCAPE}|"")*" | `(?:[^`\\]|{_ESCAPE}|``)*` )
+  | (?P<code> 0'(?: {_ESCAPE} | '' | . ) )
   | (?P<open> (?: /\* | ['"`] ) .* )
   | (?P<end> \.(?=\s|%|\Z) )
   | (?P<word> \w+ )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import reduce
 
-from replicate_trealla import Atom, Compound, Term
+from replicate_trealla import Atom, Compound, Term, Variable
 
 __all__ = ["Halted", "halting", "raise_if_halted"]
 
@@ -13,11 +13,11 @@ _HALT = "$toplevel_halt"
 
 
 class Halted(Exception):
-    """Leave the toplevel, with a status."""
+    """Leave the toplevel, with a status from 0 to 255, as systems take it."""
 
     def __init__(self, code: int) -> None:
         super().__init__(code)
-        self.code = code
+        self.code = code & 0xFF
 
 
 def halting(goal: Term) -> Term:
@@ -26,7 +26,7 @@ def halting(goal: Term) -> Term:
         return _throw(0)
     if not isinstance(goal, Compound):
         return goal
-    if goal.indicator == "halt/1":
+    if goal.indicator == "halt/1" and isinstance(goal.args[0], (int, Variable)):
         return _throw(goal.args[0])
     if goal.indicator == ",/2":
         # Conjunctions may be long.
@@ -43,8 +43,8 @@ def halting(goal: Term) -> Term:
 
 def raise_if_halted(ball: Term | None) -> None:
     """Raise `Halted` for what such a goal has thrown."""
-    if isinstance(ball, Compound) and ball.functor == _HALT:
-        raise Halted(ball.args[0] if isinstance(ball.args[0], int) else 1)
+    if isinstance(ball, Compound) and ball.functor == _HALT and isinstance(ball.args[0], int):
+        raise Halted(ball.args[0])
 
 
 def _throw(code: Term) -> Compound:

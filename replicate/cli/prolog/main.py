@@ -56,7 +56,7 @@ def main(choices: Choices) -> int:
                 screen.news("Trealla Prolog in a pool: a goal ends with a period, Ctrl-D leaves, --help says more.")
             fine = toplevel.converse(source)
         except Halted as halted:
-            return halted.code & 0xFF
+            return halted.code
     return 0 if fine or interactive else FAILURE
 
 

@@ -16,13 +16,13 @@ from replicate.cli.prolog.interrupts import Interrupts, TimeIsUp
 from replicate.cli.prolog.printing import answer_text, error_text
 from replicate.cli.prolog.screen import Screen
 from replicate.cli.prolog.sources import Source
+from replicate.cli.prolog.writing import OPERATORS_GOAL, Operators, Writer
 from replicate.cli.terminal import terminal
 from replicate.errors import ReplicateError
 from replicate_trealla import (
     Answer,
     Atom,
     Compound,
-    ConsultError,
     Interpreter,
     PrologError,
     PrologSyntaxError,
@@ -62,6 +62,7 @@ class Toplevel:
     interrupts: Interrupts
     timeout: float | None = None
     interactive: bool = False
+    _writer: Writer = attrs.field(factory=lambda: Writer(Operators([])), init=False)
 
     def converse(self, source: Source) -> bool:
         """Ask all goals of a source, and tell whether none was an error; `Halted` goes through."""
@@ -84,11 +85,9 @@ class Toplevel:
             if _HALTS.search(goal):
                 goal = to_prolog(halting(self.base.read(goal)))
             return self._run(goal, source, keep="??" not in prefix[0])
-        except ConsultError as error:
-            self.screen.error(error_text(error) if error.line is None else str(error))
         except PrologError as error:
             raise_if_halted(error.ball)
-            self.screen.error(error_text(error))
+            self.screen.error(error_text(error, self._writer))
         except ReplicateError as error:
             self.screen.error(str(error))
         except TimeIsUp:
@@ -107,7 +106,10 @@ class Toplevel:
     def _run(self, goal: str, source: Source | None, *, keep: bool) -> Outcome:
         with self.base.asking(keep=keep) as guest:
             # It's a generator, which the signature doesn't say.
-            answers: Any = Interpreter(guest).query(_GOAL.format(goal), stream=True)
+            interpreter = Interpreter(guest)
+            operators = interpreter.query_once(OPERATORS_GOAL)
+            self._writer = Writer(Operators.read(operators["Operators"] if operators else []))
+            answers: Any = interpreter.query(_GOAL.format(goal), stream=True)
             try:
                 return self._show(answers, source)
             finally:
@@ -121,7 +123,7 @@ class Toplevel:
             is_last = answer.pop(_LAST) == Atom("true")
             if source is None:
                 return Outcome.SUCCESS
-            text = answer_text(answer, terminal.width)
+            text = answer_text(answer, self._writer, terminal.width)
             if is_last:
                 self.screen.answer(text)
                 return Outcome.SUCCESS
