@@ -15,22 +15,31 @@ from pathlib import Path
 
 from replicate.errors import CacheError
 
-__all__ = ["ArtifactCache", "cache_folder"]
+__all__ = ["ArtifactCache", "cache_folder", "state_folder"]
 
 
 def cache_folder() -> Path:
     """Give this library's cache folder: ``$REPLICATE_CACHE_DIR``, or the platform's usual place."""
-    chosen = os.environ.get("REPLICATE_CACHE_DIR")
+    return _folder("REPLICATE_CACHE_DIR", ("XDG_CACHE_HOME", ".cache"), "cache", "Caches")
+
+
+def state_folder() -> Path:
+    """Give the folder for what is kept between runs and can't be made again: ``$REPLICATE_STATE_DIR``, or the usual place."""
+    return _folder("REPLICATE_STATE_DIR", ("XDG_STATE_HOME", ".local/state"), "state", "Application Support")
+
+
+def _folder(variable: str, xdg: tuple[str, str], windows: str, macos: str) -> Path:
+    chosen = os.environ.get(variable)
     if chosen:
         return Path(chosen).expanduser()
     if sys.platform == "win32":
-        base = os.environ.get("LOCALAPPDATA")
-        return Path(base or Path.home() / "AppData" / "Local") / "wasm-replicate" / "cache"
+        local = os.environ.get("LOCALAPPDATA")
+        return Path(local or Path.home() / "AppData" / "Local") / "wasm-replicate" / windows
     if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "wasm-replicate"
+        return Path.home() / "Library" / macos / "wasm-replicate"
     # The XDG base directory specification wants relative values ignored.
-    base = os.environ.get("XDG_CACHE_HOME", "")
-    return (Path(base) if os.path.isabs(base) else Path.home() / ".cache") / "wasm-replicate"
+    base = os.environ.get(xdg[0], "")
+    return (Path(base) if os.path.isabs(base) else Path.home() / xdg[1]) / "wasm-replicate"
 
 
 class ArtifactCache:

@@ -7,13 +7,15 @@ from collections.abc import Iterator
 
 from replicate_trealla.errors import PrologSyntaxError
 
-__all__ = ["check_goal", "end_of_file", "ends_open", "line_of"]
+__all__ = ["check_goal", "end_of_file", "ends_open", "line_of", "split_clauses"]
 
+# As in 0'\x41\ and "\x41\": the second backslash ends the escape, and escapes nothing.
+_ESCAPE = r"\\(?:x[0-9a-fA-F]+\\|[0-7]+\\|.)"
 _ITEM = re.compile(
-    r"""
+    rf"""
     (?P<layout> \s+ | %[^\n]* | /\*.*?\*/ )
-  | (?P<text> '(?:[^'\\]|\\.|'')*' | "(?:[^"\\]|\\.|"")*" | `(?:[^`\\]|\\.|``)*` )
-  | (?P<code> 0'(?: \\x[0-9a-fA-F]+\\ | \\. | '' | . ) )
+  | (?P<text> '(?:[^'\\]|{_ESCAPE}|'')*' | "(?:[^"\\]|{_ESCAPE}|"")*" | `(?:[^`\\]|{_ESCAPE}|``)*` )
+  | (?P<code> 0'(?: {_ESCAPE} | '' | . ) )
   | (?P<open> (?: /\* | ['"`] ) .* )
   | (?P<end> \.(?=\s|%|\Z) )
   | (?P<word> \w+ )
@@ -72,6 +74,19 @@ def ends_open(text: str) -> int | None:
         elif item.lastgroup != "layout" and start is None:
             start = item.start()
     return start
+
+
+def split_clauses(text: str) -> tuple[list[str], str]:
+    """Split a text into its clauses, without their final periods, and what follows the last: "" if that's only layout."""
+    clauses: list[str] = []
+    start: int | None = None
+    for item in _items(text):
+        if item.lastgroup == "end":
+            clauses.append(text[item.start() if start is None else start : item.start()])
+            start = None
+        elif item.lastgroup != "layout" and start is None:
+            start = item.start()
+    return clauses, "" if start is None else text[start:]
 
 
 def line_of(text: str, position: int) -> int:

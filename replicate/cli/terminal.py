@@ -114,6 +114,14 @@ class Terminal:
         """Print a text as it is, for another program to read."""
         self._out.file.write(text)
 
+    def unwrapped(self, text: Text, *, end: str = "\n") -> None:
+        """Print a text whose lines stay whole, however wide the terminal is."""
+        self._out.print(text, soft_wrap=True, end=end)
+
+    def complain(self, text: Text, *, end: str = "\n") -> None:
+        """Print a text to standard error; its lines stay whole."""
+        self._err.print(text, soft_wrap=True, end=end)
+
     def error(self, message: str) -> None:
         """Print one error to standard error; in a pipe its lines aren't wrapped."""
         text = Text.assemble(("error: ", "bold red"), plain(message))
@@ -122,6 +130,11 @@ class Terminal:
     def working(self, what: str) -> Status:
         """Show a spinner while something takes long; nothing where standard error is no terminal."""
         return self._err.status(Text(plain(what)), spinner="line", refresh_per_second=4)
+
+    @property
+    def width(self) -> int:
+        """How many characters a line has."""
+        return self._out.width
 
     @property
     def progress_console(self) -> Console:

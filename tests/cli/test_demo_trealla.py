@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,22 +9,9 @@ from typing import Any
 import pytest
 
 from replicate.cli.demo.trealla import Journey, _fastest
-from replicate.errors import CacheError
-from replicate_trealla.fetch import module_path
 
 Run = Callable[..., Any]
 SMALL = ("--queries", "6", "--threads", "3", "--replicas", "2", "--rounds", "1")
-
-
-@pytest.fixture(scope="module")
-def trealla() -> Path:
-    """Give Trealla's module; without it, and without a way to fetch it, skip, except in CI."""
-    try:
-        return module_path()
-    except CacheError as error:
-        if os.environ.get("CI"):
-            raise
-        pytest.skip(f"Trealla's module can't be had here: {error}")
 
 
 @pytest.mark.usefixtures("trealla")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from replicate_trealla import PrologSyntaxError
-from replicate_trealla.text import check_goal, end_of_file, ends_open, line_of
+from replicate_trealla.text import check_goal, end_of_file, ends_open, line_of, split_clauses
 
 ONE_GOAL = [
     "foo(X)",
@@ -15,6 +15,8 @@ ONE_GOAL = [
     "X = 'a. b', Y = \"c. d\", Z = `e. f`",
     "X = 'it''s. so'",
     r"X = 'a\'. b'",
+    r"X = 'a\x41\', Y = '. b'",
+    r"X = 'a\101\', Y = '. b'",
     "X = 0'. , Y = 0'a",
     "X = 0'', Y = 0'\\x41\\. ",
     "X = 1.5",
@@ -32,6 +34,8 @@ MORE_THAN_ONE = [
     "foo. .",
     "foo.% bar\nbaz",
     "X = \"a\". 'b. c'",
+    r'X = "\x0\". Y = 1',
+    r"X = 'a\12\'. Y = 1",
 ]
 
 
@@ -93,3 +97,23 @@ def test_a_clause_that_does_not_end_is_found(text: str, clause: str) -> None:
 
 def test_lines_count_from_one() -> None:
     assert [line_of("a\nb\nc", position) for position in (0, 1, 2, 4)] == [1, 1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("text", "clauses", "rest"),
+    [
+        ("", [], ""),
+        ("% nothing", [], ""),
+        ("a. b :- c.\n", ["a", "b :- c"], ""),
+        ("a. b", ["a"], "b"),
+        ("/* a. */ 'b. c'. d", ["'b. c'"], "d"),
+        ("a. % b.", ["a"], ""),
+        ("X = a.b. Y = 1.5.", ["X = a.b", "Y = 1.5"], ""),
+        ("a :- 'b. c.", [], "a :- 'b. c."),
+        ("a. /* b.", ["a"], "/* b."),
+        (r'X = "\x41\". b.', [r'X = "\x41\"', "b"], ""),
+        (". a.", ["", "a"], ""),
+    ],
+)
+def test_a_text_is_split_into_clauses(text: str, clauses: list[str], rest: str) -> None:
+    assert split_clauses(text) == (clauses, rest)

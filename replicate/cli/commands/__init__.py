@@ -14,6 +14,7 @@ from replicate.cli.commands.diff import DIFF_EXIT_CODES, diff
 from replicate.cli.commands.engines import engines
 from replicate.cli.commands.engines_install import install
 from replicate.cli.commands.inspect import INSPECT_EXIT_CODES, inspect
+from replicate.cli.commands.prolog import PROLOG_EXIT_CODES, prolog
 from replicate.cli.commands.snapshot import snapshot
 from replicate.cli.commands.verify import verify
 from replicate.cli.failures import exit_codes
@@ -36,6 +37,7 @@ class Command:
 
 COMMANDS = (
     Command("demo", demo),
+    Command("prolog", prolog, PROLOG_EXIT_CODES),
     Command("inspect", inspect, INSPECT_EXIT_CODES),
     Command("engines", engines, beneath=(Command("install", install),)),
     Command("snapshot", snapshot),

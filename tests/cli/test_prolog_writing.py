@@ -1,0 +1,136 @@
+"""How `replicate prolog` writes terms."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from replicate.cli.prolog.writing import OPERATORS_GOAL, Operators, Writer
+from replicate_trealla import Atom, Compound, Opaque, Prolog, Term, Variable
+
+OPERATORS = Operators(
+    [
+        (1200, "xfx", ":-"),
+        (1200, "fx", ":-"),
+        (1100, "xfy", ";"),
+        (1050, "xfy", "->"),
+        (1000, "xfy", ","),
+        (900, "fy", "\\+"),
+        (700, "xfx", "="),
+        (700, "xfx", "is"),
+        (500, "yfx", "+"),
+        (500, "yfx", "-"),
+        (400, "yfx", "*"),
+        (400, "yfx", "mod"),
+        (200, "xfy", "^"),
+        (200, "fy", "-"),
+        (200, "xf", "days"),
+    ]
+)
+
+
+def t(functor: str, *args: Term) -> Compound:
+    return Compound(functor, args)
+
+
+A, B, C = Atom("a"), Atom("b"), Atom("c")
+
+
+@pytest.mark.parametrize(
+    ("term", "text"),
+    [
+        (Atom("hello"), "hello"),
+        (Atom("hello world"), "'hello world'"),
+        (Atom("+"), "+"),
+        (Atom(":-"), "(:-)"),
+        (Atom("."), "'.'"),
+        (Atom("[]"), "[]"),
+        (-1, "-1"),
+        (1.5, "1.5"),
+        (Fraction(1, 3), "(1 rdiv 3)"),
+        ("text", '"text"'),
+        (Variable("X"), "X"),
+        (Opaque("<$stream>(1)"), "<$stream>(1)"),
+        (["ab", 1, A], '["ab",1,a]'),
+        (t(".", A, t(".", B, Variable("T"))), "[a,b|T]"),
+        (t("{}", t(",", A, B)), "{a,b}"),
+        (t("f", t(",", A, B), t(":-", A, B)), "f((a,b),(a:-b))"),
+        (t("+", 1, t("*", 2, 3)), "1+2*3"),
+        (t("*", t("+", 1, 2), 3), "(1+2)*3"),
+        (t("-", t("-", 1, 2), 3), "1-2-3"),
+        (t("-", 1, t("-", 2, 3)), "1-(2-3)"),
+        (t("^", A, t("^", B, C)), "a^b^c"),
+        (t("^", t("^", A, B), C), "(a^b)^c"),
+        (t("-", 1, -1), "1- -1"),
+        (t("-", 1), "-(1)"),
+        (t("-", A), "-a"),
+        (t("-", t("-", A)), "- -a"),
+        (t("-", t(",", A, B)), "- (a,b)"),
+        (t("+", Atom("-"), Atom("*")), "(-)+(*)"),
+        (t("mod", 5, 3), "5 mod 3"),
+        (t("is", A, B), "(a is b)"),
+        (t("days", 3), "3 days"),
+        (t("=", A, t("\\+", B)), "(a=(\\+b))"),
+        (t(":-", A, t(",", B, t(";", t("->", B, C), C))), "(a:-b,(b->c;c))"),
+        (t("unknown op", A, B), "'unknown op'(a,b)"),
+    ],
+)
+def test_writes_terms_as_people_do(term: Term, text: str) -> None:
+    assert Writer(OPERATORS).write(term) == text
+
+
+def test_depth_costs_operators_but_no_recursion() -> None:
+    deep: Term = A
+    for _ in range(50_000):
+        deep = t("-", deep)
+
+    assert Writer(OPERATORS).write(deep).count("-") == 50_000
+
+
+_atoms = st.sampled_from(
+    ["a", "+", "-", "*", "\\+", ":-", ",", ";", "|", "mod", "is", "[]", "{}", "!", "B c", "", ".", "dynamic"]
+)
+_leaves = st.one_of(
+    _atoms.map(Atom), st.integers(-3, 3), st.sampled_from([0.5, -2.0]), st.sampled_from(["ab", "q'\"uote"]), st.just([])
+)
+_terms = st.recursive(
+    _leaves,
+    lambda inner: st.one_of(
+        st.builds(
+            Compound,
+            st.sampled_from(["f", "+", "-", "*", ":-", ",", ";", "=", "^", "is", "mod", "|", "->"]),
+            st.tuples(inner, inner),
+        ),
+        st.builds(Compound, st.sampled_from(["f", "-", "\\+", ":-", "{}", "+", "dynamic", "B c"]), st.tuples(inner)),
+        st.lists(inner, min_size=1, max_size=3).map(lambda items: [*items, 0]),
+    ),
+    max_leaves=8,
+)
+
+
+@pytest.fixture(scope="module")
+def prolog(trealla: Path) -> Prolog:
+    with Prolog(wasm=trealla) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def writer(prolog: Prolog) -> Writer:
+    answer = prolog.query_once(OPERATORS_GOAL)
+    assert answer is not None
+    return Writer(Operators.read(answer["Operators"]))
+
+
+@given(term=_terms)
+@settings(max_examples=300, deadline=None)
+def test_what_is_written_reads_back_as_the_same_term(prolog: Prolog, writer: Writer, term: Term) -> None:
+    answer = prolog.query_once(
+        f"X = {writer.write(term)}, ( X == Y -> Same = true ; Same = false )", bindings={"Y": term}
+    )
+
+    assert answer is not None
+    assert answer["Same"] == Atom("true"), writer.write(term)
