@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Any, Literal, TypeVar
 
 from replicate.adapter import Adapter, ResetRule
+from replicate.callables import run_whole, runnable
 from replicate.configuration import Workers
 from replicate.core import PoolCore, Waiter, open_core
 from replicate.errors import PoolClosedError, PoolError, PoolTimeoutError
@@ -164,8 +165,7 @@ class AsyncPool:
     async def read(self, fn: Callable[[Guest], T], *, timeout: float | None = None, in_worker: bool = False) -> T:
         """Call ``fn(guest)`` on a replica in a worker thread; see `Pool.read`."""
         core = self._core
-        if in_worker:
-            fn = partial(Guest.run, fn=fn)
+        fn = runnable(fn, in_worker=in_worker)
         limit = Limit(core.engine, timeout)
         owner = core.enter()
         try:
@@ -177,22 +177,16 @@ class AsyncPool:
 
     def _read(self, slot: Slot, fn: Callable[[Guest], T], limit: Limit) -> T:
         core = self._core
-        guest = core.start_read(slot, limit)
-        failed = True
         owner = core.enter_thread()
         try:
-            result = fn(guest)
-            failed = False
-            return result
+            return core.run_read(slot, fn, limit)
         finally:
             core.leave(owner)
-            core.end_read(slot, failed=failed)
 
     async def write(self, fn: Callable[[Guest], T], *, timeout: float | None = None, in_worker: bool = False) -> T:
         """Call ``fn(guest)`` on the leader in a worker thread and commit; see `Pool.write`."""
         core = self._core
-        if in_worker:
-            fn = partial(Guest.run, fn=fn)
+        fn = runnable(fn, in_worker=in_worker)
         limit = Limit(core.engine, timeout)
         owner = core.enter()
         try:
@@ -206,7 +200,7 @@ class AsyncPool:
         owner = core.enter_thread()
         try:
             try:
-                result = fn(core.start_write(limit))
+                result = run_whole(fn, core.start_write(limit))
             except BaseException:
                 core.roll_back()
                 raise

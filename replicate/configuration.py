@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 import attrs
 
 from replicate.adapter import Adapter, ResetRule
+from replicate.callables import run_whole
 from replicate.errors import PoolError
 from replicate.handles import Guest
 from replicate.image import CommittedState, StateImage
@@ -216,6 +217,6 @@ def start_leader(
         if config.adapter is not None:
             leader.run_adapter(config.adapter, "start")
         if init is not None:
-            init(leader.guest)
+            run_whole(init, leader.guest)
 
     return start

@@ -12,10 +12,11 @@ import time
 from collections import deque
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import attrs
 
+from replicate.callables import check_callable, run_whole
 from replicate.configuration import Configuration, Source, check_replicas, configure, start_leader
 from replicate.errors import (
     ConcurrentUseError,
@@ -37,6 +38,7 @@ from replicate.stats import PoolStats
 
 __all__ = ["PoolCore", "ThreadWaiter", "Waiter", "open_core"]
 
+T = TypeVar("T")
 _branch_numbers = itertools.count(1)
 _NONE: list[Instance] = []
 _forks = 0
@@ -63,6 +65,8 @@ def open_core(
 ) -> PoolCore:
     """Open what a pool is made of; `options` are those of `configure`, and `bounded` is told what bounds the start."""
     timeout = check_timeout(timeout)
+    if init is not None:
+        check_callable(init, what="init")
     config = configure(source, **options)
     start = start_leader(config, init=init, run_start=run_start)
 
@@ -309,6 +313,17 @@ class PoolCore:
                 raise
             self.event(self.state.started, slot)
         return self._new_guest(self.instances[slot.number], limit)
+
+    def run_read(self, slot: Slot, fn: Callable[[Guest], T], limit: Limit | None) -> T:
+        """Do a whole read, for who has entered and got the slot."""
+        guest = self.start_read(slot, limit)
+        failed = True
+        try:
+            result = run_whole(fn, guest)
+            failed = False
+            return result
+        finally:
+            self.end_read(slot, failed=failed)
 
     def _restore(self, slot: Slot) -> None:
         instance = self.instances.get(slot.number)

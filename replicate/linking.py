@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 import attrs
 
 from replicate.binary import FuncType, GlobalType, Import, MemoryType, ModuleInfo, TableType, TagType
+from replicate.callables import does_nothing
 from replicate.errors import ArgumentError, Finding, ImportTypeError, MissingImportError
 from replicate.imports import Companion, CompanionFunction, HostFunction, HostGlobal, HostMemory, HostTable, Imports
 from replicate.values import value_to_bits
@@ -186,6 +187,11 @@ def fit_function(name: str, kind: FuncType, value: Any) -> LinkedFunction:
     host = companion.fallback if companion else value if isinstance(value, HostFunction) else HostFunction(value)
     if not callable(host.fn):
         raise ImportTypeError(f"import {name} is a function {kind}: give a callable, not {type(value).__name__}")
+    kind_of_fn = does_nothing(host.fn)
+    if kind_of_fn is not None:
+        raise ImportTypeError(
+            f"import {name} is {kind_of_fn}, which does nothing when a guest calls it: give a plain function"
+        )
     params, taken, fn = tuple(map(str, kind.params)), host.params, host.fn
     if host.legalised and companion is None and taken is not None and params != taken and params == halved(taken):
         params, fn = taken, _joining(fn, taken, caller=host.caller)

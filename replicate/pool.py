@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Hashable, Mapping
-from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, TypeVar
 
 from replicate.adapter import Adapter, ResetRule
+from replicate.callables import UNFINISHED, refuse_unfinished, run_whole, runnable
 from replicate.configuration import Workers
 from replicate.core import PoolCore, ThreadWaiter, open_core
 from replicate.errors import PoolClosedError, PoolTimeoutError
@@ -160,19 +160,21 @@ class Pool:
         use of the guest, where the pool has worker processes, and all the same where it hasn't.
         """
         core = self._core
-        if in_worker:
-            fn = partial(Guest.run, fn=fn)
+        fn = runnable(fn, in_worker=in_worker)
         limit = core.limit(timeout)
-        if not any_thread:
-            with _Reading(self, limit) as guest:
-                return fn(guest)
-        owner, slot = core.enter_read()
-        if slot is not None:
+        owner: Hashable = None
+        slot = None
+        if any_thread:
+            owner, slot = core.enter_read()
+        if slot is not None or not any_thread:
             with _Reading(self, limit, owner, slot) as guest:
-                return fn(guest)
+                result = fn(guest)
+                if type(result) in UNFINISHED:
+                    refuse_unfinished(result, fn)
+                return result
         try:
-            result: T = self._servers.run(fn, limit or Limit(core.engine, None), owner)
-            return result
+            served: T = self._servers.run(fn, limit or Limit(core.engine, None), owner)
+            return served
         finally:
             core.leave(owner)
 
@@ -182,14 +184,7 @@ class Pool:
         core.check_usable()
         slot = self._take_replica(limit)
         core.waited("read", since)
-        guest = core.start_read(slot, limit)
-        failed = True
-        try:
-            result = fn(guest)
-            failed = False
-            return result
-        finally:
-            core.end_read(slot, failed=failed)
+        return core.run_read(slot, fn, limit)
 
     def write(self, fn: Callable[[Guest], T], *, timeout: float | None = None, in_worker: bool = False) -> T:
         """Call ``fn(guest)`` on the leader, commit, and give what it returned; roll back whatever it raises.
@@ -201,8 +196,9 @@ class Pool:
         `NestedTransactionError`, `NotReplicableError` or `StateError` for a state that can't be carried to replicas (rolled
         back), and whatever `fn` raises.
         """
+        fn = runnable(fn, in_worker=in_worker)
         with _Writing(self, timeout) as guest:
-            return guest.run(fn) if in_worker else fn(guest)
+            return run_whole(fn, guest)
 
     def reading(self, *, timeout: float | None = None) -> _Reading:
         """Open a read as a context manager that gives the guest handle; see `read`."""

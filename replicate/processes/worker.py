@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from replicate import small_state
+from replicate.callables import run_whole
 from replicate.errors import ArgumentTypeError, EngineError, NotReplicableError, StateError, WorkerError
 from replicate.handles import Guest
 from replicate.interfaces import Engine, Instance, Module
@@ -246,7 +247,7 @@ class Worker:
                 f"this function can't be had in a worker process: {error!r}; define it at the top of a module that can "
                 "be imported from a folder of sys.path, or leave in_worker out"
             ) from error
-        return function(self.instance.guest)
+        return run_whole(function, self.instance.guest)
 
     def op_adapter(self, method: str, arguments: tuple[Any, ...]) -> Any:
         """Call a method of the adapter with the guest."""
