@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -137,28 +137,27 @@ class AsyncPool:
         The arguments are those of `Pool.open`. The module is compiled, and its leader started, in a worker thread. A task
         that is cancelled meanwhile returns at once, what runs in the guest is stopped, and everything is freed.
         """
-        return _Opening(
-            partial(
-                open_core,
-                source,
-                engine=engine,
-                replicas=replicas,
-                min_replicas=min_replicas,
-                imports=imports,
-                wasi=wasi,
-                init=init,
-                run_start=run_start,
-                reset=reset,
-                memory=memory,
-                share=share,
-                interruptible=interruptible,
-                max_memory=max_memory,
-                max_table=max_table,
-                name=name,
-                workers=workers,
-                timeout=timeout,
-            )
+        make = partial(
+            open_core,
+            source,
+            engine=engine,
+            replicas=replicas,
+            min_replicas=min_replicas,
+            imports=imports,
+            wasi=wasi,
+            init=init,
+            run_start=run_start,
+            reset=reset,
+            memory=memory,
+            share=share,
+            interruptible=interruptible,
+            max_memory=max_memory,
+            max_table=max_table,
+            name=name,
+            workers=workers,
+            timeout=timeout,
         )
+        return _Opening(partial(_open, make))
 
     # -- transactions --------------------------------------------------------------------------------------------------
 
@@ -276,22 +275,37 @@ class AsyncPool:
         """Give what the pool has done and what it costs."""
         return self._core.stats()
 
-    async def snapshot(self) -> Snapshot:
-        """Copy the newest committed state out as a portable value."""
-        return await self._sharing(self._core.snapshot)
+    async def snapshot(self, *, timeout: float | None = None) -> Snapshot:
+        """Copy the newest committed state out as a portable value; see `Pool.snapshot`."""
+        return await self._sharing(self._core.snapshot, timeout)
 
-    async def branch(self, *, name: str | None = None) -> AsyncPool:
-        """Open a pool of its own whose version 0 is this one's newest committed state; see `Pool.branch`."""
-        return AsyncPool(await self._sharing(partial(self._core.branch, name)))
+    def branch(self, *, name: str | None = None, timeout: float | None = None) -> _Opening:
+        """Open a pool of its own whose version 0 is this one's newest committed state; see `Pool.branch`.
 
-    async def _sharing(self, job: Callable[[], T]) -> T:
-        """Run `job` in a worker thread while the committed state stays as it is."""
+        Used like `open`: ``async with pool.branch() as what_if`` or ``what_if = await pool.branch()``.
+        """
+        return _Opening(partial(self._branch, name, timeout))
+
+    async def _branch(self, name: str | None, timeout: float | None) -> AsyncPool:
+        made: list[PoolCore] = []
+
+        def make() -> PoolCore:
+            made.append(self._core.branch(name))
+            return made[0]
+
+        return AsyncPool(await self._sharing(make, timeout, orphan=lambda: made[0].close()))
+
+    async def _sharing(
+        self, job: Callable[[], T], timeout: float | None, *, orphan: Callable[[], Any] | None = None
+    ) -> T:
+        """Run `job` in a worker thread while the committed state stays as it is; `orphan` is that of `_job`."""
         core = self._core
         core.check_usable()
+        limit = core.limit(timeout)
         done = partial(core.event, core.state.share_done)
         waiter = _TaskWaiter(asyncio.get_running_loop())
         if not core.event(core.state.share_wanted, waiter):
-            await self._await(waiter, None, "the committed state", core.state.share_done)
+            await self._await(waiter, limit, "the committed state", core.state.share_done)
 
         def run() -> T:
             try:
@@ -299,13 +313,19 @@ class AsyncPool:
             finally:
                 done()
 
-        return await self._job(run, undo=done)
+        return await self._job(run, undo=done, orphan=orphan)
 
     async def close(self) -> None:
         """Refuse new transactions and free the guests; see `Pool.close`. Waits for worker threads that are busy."""
         self._core.close()
         await asyncio.get_running_loop().run_in_executor(None, self._threads.shutdown)
         self._core.sweep()
+
+    async def __aenter__(self) -> AsyncPool:
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self.close()
 
     def __repr__(self) -> str:
         core = self._core
@@ -514,45 +534,43 @@ class _AsyncWriting:
 
 
 class _Opening:
-    """Be awaitable and an async context manager, both giving the pool."""
+    """Be awaitable and an async context manager, both giving the pool that `opened` opens."""
 
-    def __init__(self, make: Callable[..., PoolCore]) -> None:
-        self._make = make
+    def __init__(self, opened: Callable[[], Coroutine[Any, Any, AsyncPool]]) -> None:
+        self._opened = opened
         self._pool: AsyncPool | None = None
 
-    async def _open(self) -> AsyncPool:
-        loop = asyncio.get_running_loop()
-        limits: list[Limit] = []
-        cancelled = False
-
-        def stop() -> None:
-            for limit in limits:
-                limit.cancel("the task that waited for this pool was cancelled")
-
-        def bounded(limit: Limit) -> None:
-            limits.append(limit)
-            if cancelled:
-                stop()
-
-        future = loop.run_in_executor(None, partial(self._make, bounded=bounded))
-        try:
-            core = await asyncio.shield(future)
-        except asyncio.CancelledError:
-            cancelled = True
-            stop()
-            future.add_done_callback(
-                lambda done: None if done.cancelled() or done.exception() else done.result().close()
-            )
-            raise
-        return AsyncPool(core)
-
-    def __await__(self) -> Any:
-        return self._open().__await__()
+    def __await__(self) -> Generator[Any, Any, AsyncPool]:
+        return self._opened().__await__()
 
     async def __aenter__(self) -> AsyncPool:
-        self._pool = await self._open()
+        self._pool = await self._opened()
         return self._pool
 
     async def __aexit__(self, *exc_info: object) -> None:
         assert self._pool is not None
         await self._pool.close()
+
+
+async def _open(make: Callable[..., PoolCore]) -> AsyncPool:
+    limits: list[Limit] = []
+    cancelled = False
+
+    def stop() -> None:
+        for limit in limits:
+            limit.cancel("the task that waited for this pool was cancelled")
+
+    def bounded(limit: Limit) -> None:
+        limits.append(limit)
+        if cancelled:
+            stop()
+
+    future = asyncio.get_running_loop().run_in_executor(None, partial(make, bounded=bounded))
+    try:
+        core = await asyncio.shield(future)
+    except asyncio.CancelledError:
+        cancelled = True
+        stop()
+        future.add_done_callback(lambda done: None if done.cancelled() or done.exception() else done.result().close())
+        raise
+    return AsyncPool(core)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import threading
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -58,11 +58,14 @@ class _Loop:
     _loop: asyncio.AbstractEventLoop | None = None
 
     @classmethod
-    def run(cls, coroutine: Coroutine[Any, Any, Any]) -> Any:
+    def run(cls, awaitable: Awaitable[Any]) -> Any:
+        async def awaited() -> Any:
+            return await awaitable
+
         if cls._loop is None:
             cls._loop = asyncio.new_event_loop()
             threading.Thread(target=cls._loop.run_forever, daemon=True).start()
-        return asyncio.run_coroutine_threadsafe(coroutine, cls._loop).result(120)
+        return asyncio.run_coroutine_threadsafe(awaited(), cls._loop).result(120)
 
 
 class _BlockingGuest:

@@ -33,7 +33,7 @@ async def async_generator(guest: Any) -> AsyncIterator[int]:
     yield guest.call("add")
 
 
-class Callable_:
+class Awaited:
     async def __call__(self, guest: Any) -> int:
         return guest.call("add")
 
@@ -45,11 +45,11 @@ LATER: dict[str, Callable[..., Any]] = {
     "coroutine": coroutine,
     "generator": generator,
     "async generator": async_generator,
-    "method": Callable_().method,
+    "method": Awaited().method,
 }
 SECRETLY_LATER: dict[str, Callable[..., Any]] = {
     "partial": functools.partial(coroutine),
-    "object": Callable_(),
+    "object": Awaited(),
     "lambda": lambda guest: coroutine(guest),
     "generator expression": lambda guest: (guest.call("add") for _ in range(3)),
     "async generator": lambda guest: async_generator(guest),
