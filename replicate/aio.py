@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -14,7 +15,7 @@ from typing import Any, Literal, TypeVar
 from replicate.adapter import Adapter, ResetRule
 from replicate.callables import run_whole, runnable
 from replicate.configuration import Workers
-from replicate.core import PoolCore, Waiter, open_core
+from replicate.core import PoolCore, Waiter, check_core, open_core
 from replicate.errors import PoolClosedError, PoolError, PoolTimeoutError
 from replicate.handles import Guest
 from replicate.imports import Imports
@@ -107,6 +108,7 @@ class AsyncPool:
     """
 
     def __init__(self, core: PoolCore) -> None:
+        check_core(core, "AsyncPool")
         self._core = core
         self._threads = ThreadPoolExecutor(_MAX_THREADS, thread_name_prefix=f"replicate-{core.name}")
 
@@ -122,6 +124,7 @@ class AsyncPool:
         wasi: Wasi | None = None,
         init: Callable[[Guest], Any] | None = None,
         run_start: bool = False,
+        snapshot: Snapshot | str | os.PathLike[str] | None = None,
         reset: ResetRule | None = None,
         memory: MemoryMode = "auto",
         share: Mapping[str | int, bool] | None = None,
@@ -147,6 +150,7 @@ class AsyncPool:
             wasi=wasi,
             init=init,
             run_start=run_start,
+            snapshot=snapshot,
             reset=reset,
             memory=memory,
             share=share,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from replicate.binary import ModuleInfo, StatePlan, prepare
 from replicate.binary.initial_state import Content, InitialState, with_initial_state
 from replicate.binary.module import describe
-from replicate.errors import Finding, MissingExportError, NotReplicableError, SnapshotMismatchError
+from replicate.errors import Finding, InvalidModuleError, MissingExportError, NotReplicableError, SnapshotMismatchError
 
 if TYPE_CHECKING:
     from replicate.snapshot import Snapshot
@@ -26,6 +26,10 @@ def bake(
     snapshot: Snapshot, wasm: bytes, *, ignore_host_state: bool = False, without_exports: Collection[str] = ()
 ) -> bytes:
     """Write a module whose initial state is `snapshot`; see `Snapshot.to_wasm`."""
+    if not isinstance(wasm, (bytes, bytearray, memoryview)):
+        raise InvalidModuleError(
+            f"a snapshot is written into a module's binary, as bytes, not into {wasm!r:.80}; read the file"
+        )
     digest = hashlib.sha256(wasm).hexdigest()
     if digest != snapshot.module_digest:
         raise SnapshotMismatchError(

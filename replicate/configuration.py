@@ -13,21 +13,31 @@ import attrs
 
 from replicate.adapter import Adapter, ResetRule
 from replicate.callables import run_whole
-from replicate.errors import PoolError
+from replicate.errors import PoolError, PoolOptionError
 from replicate.handles import Guest
 from replicate.image import CommittedState, StateImage
 from replicate.imports import Imports
 from replicate.interfaces import Engine, Instance, Module
 from replicate.limits import NO_LIMITS, ResourceLimits
-from replicate.linking import Linkage
+from replicate.linking import Linkage, check_imports, check_state
 from replicate.memory_modes import MemoryMode, memory_maker
+from replicate.options import check_option
 from replicate.registry import engine_point, load_engine
+from replicate.snapshot import Snapshot
 from replicate.wasi import Wasi
 
 if TYPE_CHECKING:
     from replicate.processes.module import RemoteModule
 
-__all__ = ["Configuration", "Source", "Workers", "check_replicas", "configure", "start_leader", "usable_cores"]
+__all__ = [
+    "Configuration",
+    "Source",
+    "Workers",
+    "configure",
+    "restore_leader",
+    "start_leader",
+    "usable_cores",
+]
 
 Source = bytes | str | Path | Adapter
 Workers: TypeAlias = Literal["threads", "processes"]
@@ -72,11 +82,7 @@ class Configuration:
 
 
 def wants_processes(engine: str | Engine, workers: Workers | None) -> bool:
-    """Tell whether each instance is to have a process of its own; raise `PoolError` for what isn't a kind of worker."""
-    if workers not in (None, "threads", "processes"):
-        raise PoolError(
-            f"workers is {workers!r}; use 'threads', 'processes', or None for what's better with the engine"
-        )
+    """Tell whether each instance is to have a process of its own."""
     if workers is not None:
         return workers == "processes"
     if not isinstance(engine, str):
@@ -91,13 +97,6 @@ def usable_cores() -> int:
         return len(os.sched_getaffinity(0))
     except AttributeError:
         return os.cpu_count() or 1
-
-
-def check_replicas(count: Any, *, what: str = "replicas") -> int:
-    """Check a number of replicas."""
-    if isinstance(count, bool) or not isinstance(count, int) or count < 1:
-        raise PoolError(f"{what} is {count!r}; a pool has at least 1")
-    return count
 
 
 def configure(
@@ -117,20 +116,21 @@ def configure(
     name: str | None,
     workers: Workers | None,
 ) -> Configuration:
-    """Compile the module and check everything; raises what `Pool.open` says."""
-    count = usable_cores() if replicas is None else check_replicas(replicas)
-    keep = count if min_replicas is None else check_replicas(min_replicas, what="min_replicas")
+    """Compile the module and check what's given together with it; raises what `Pool.open` says."""
+    count = usable_cores() if replicas is None else replicas
+    keep = count if min_replicas is None else min_replicas
     if keep > count:
-        raise PoolError(f"min_replicas is {keep}, more than replicas={count}")
+        raise PoolOptionError(f"min_replicas is {keep}, more than replicas={count}")
     adapter = source if isinstance(source, Adapter) else None
     rule = reset or (adapter.reset if adapter is not None else "each_read")
-    if rule not in ("each_read", "on_commit"):
-        raise PoolError(f"reset is {rule!r}; use 'each_read' (strict) or 'on_commit' (cheaper)")
+    check_option("reset", rule)
     processes = wants_processes(engine, workers)
     runtime = _runtime(engine, adapter, processes=processes, interruptible=interruptible)
     limits = ResourceLimits(memory_bytes=max_memory, table_elements=max_table)
     if limits != NO_LIMITS and not runtime.traits.resource_limits:
-        raise PoolError(f"engine {runtime.name!r} can't limit memory or tables: leave max_memory and max_table out")
+        raise PoolOptionError(
+            f"engine {runtime.name!r} can't limit memory or tables: leave max_memory and max_table out"
+        )
     module = runtime.compile(source.source() if isinstance(source, Adapter) else source)
     module.check_replicable()
     world = wasi if wasi is not None or adapter is None else adapter.wasi
@@ -175,6 +175,7 @@ def _merged(wasi: Wasi | None, adapter: Adapter | None, imports: Imports | None)
     layers: list[Imports] = [wasi.imports()] if wasi is not None else []
     layers += [adapter.imports()] if adapter is not None else []
     merged: dict[str, dict[str, Any]] = {}
+    check_imports(imports or {})
     for layer in (*layers, imports or {}):
         for module, values in layer.items():
             merged.setdefault(module, {}).update(values)
@@ -190,7 +191,7 @@ def _private_memories(module: Module, share: Mapping[str | int, bool]) -> frozen
             index = labels.get(str(key))
         if index is None or not 0 <= index < len(module.info.memories):
             known = ", ".join(repr(slot.label or slot.index) for slot in module.plan.memories) or "none"
-            raise PoolError(f"share names the memory {key!r}; this module has: {known}")
+            raise PoolOptionError(f"share names the memory {key!r}; this module has: {known}")
         if not shared:
             private.add(index)
     return frozenset(private)
@@ -210,13 +211,22 @@ def start_leader(
     """Give what starts a new pool's leader, in the order that `Adapter` documents."""
 
     def start(leader: Instance) -> None:
-        leader.run_start()
-        for entry, wanted in (("_initialize", True), ("_start", run_start)):
-            if wanted and config.module.find_export("func", entry) is not None:
-                leader.call(entry)
+        leader.start()
+        if run_start and config.module.find_export("func", "_start") is not None:
+            leader.call("_start")
         if config.adapter is not None:
             leader.run_adapter(config.adapter, "start")
         if init is not None:
             run_whole(init, leader.guest)
+
+    return start
+
+
+def restore_leader(config: Configuration, snapshot: Snapshot) -> Callable[[Instance], Any]:
+    """Give what makes a new pool's leader equal to a snapshot, instead of starting it."""
+
+    def start(leader: Instance) -> None:
+        leader.restore(snapshot)
+        check_state(config.linkage.checks, leader.state)
 
     return start

@@ -17,26 +17,28 @@ from typing import Any, TypeVar
 import attrs
 
 from replicate.callables import check_callable, run_whole
-from replicate.configuration import Configuration, Source, check_replicas, configure, start_leader
+from replicate.configuration import Configuration, Source, configure, restore_leader, start_leader
 from replicate.errors import (
     ConcurrentUseError,
     NestedTransactionError,
-    NotReplicableError,
     PoolClosedError,
     PoolError,
     PoolForkedError,
+    PoolOptionError,
     PoolTimeoutError,
 )
 from replicate.handles import Guest
 from replicate.interfaces import Instance
 from replicate.limits import Limit, check_timeout, ticker
+from replicate.linking import check_state
 from replicate.memory import CopyCost
+from replicate.options import check_option, check_options
 from replicate.owners import current_owner
 from replicate.pool_state import MAX_PINNED, Call, Dispose, Phase, PoolState, Read, Slot, Ticket
 from replicate.snapshot import Snapshot
 from replicate.stats import PoolStats
 
-__all__ = ["PoolCore", "ThreadWaiter", "Waiter", "open_core"]
+__all__ = ["PoolCore", "ThreadWaiter", "Waiter", "check_core", "open_core"]
 
 T = TypeVar("T")
 _branch_numbers = itertools.count(1)
@@ -59,16 +61,27 @@ def open_core(
     *,
     init: Callable[[Guest], Any] | None,
     run_start: bool,
+    snapshot: Snapshot | str | os.PathLike[str] | None,
     timeout: float | None,
     bounded: Callable[[Limit], Any] | None = None,
     **options: Any,
 ) -> PoolCore:
     """Open what a pool is made of; `options` are those of `configure`, and `bounded` is told what bounds the start."""
     timeout = check_timeout(timeout)
+    check_options(init=init, run_start=run_start, snapshot=snapshot, **options)
     if init is not None:
         check_callable(init, what="init")
+    taken = snapshot if snapshot is None or isinstance(snapshot, Snapshot) else Snapshot.load(snapshot)
+    if taken is not None and (init is not None or run_start):
+        raise PoolOptionError(
+            "a pool that starts from a snapshot runs nothing else: leave init and run_start out, and do in a first write "
+            "what is still to be done"
+        )
     config = configure(source, **options)
-    start = start_leader(config, init=init, run_start=run_start)
+    if taken is None:
+        start = start_leader(config, init=init, run_start=run_start)
+    else:
+        start = restore_leader(config, taken)
 
     def start_within(leader: Instance) -> None:
         with leader.within(timeout) as limit:
@@ -78,6 +91,12 @@ def open_core(
             limit.check()
 
     return PoolCore(config, start_within)
+
+
+def check_core(core: Any, kind: str) -> None:
+    """Raise `PoolOptionError` where a pool is made of what it's to be opened on."""
+    if not isinstance(core, PoolCore):
+        raise PoolOptionError(f"a pool isn't made of {core!r:.80}: open it, with {kind}.open(...)")
 
 
 class Waiter(Ticket):
@@ -422,9 +441,7 @@ class PoolCore:
             if limit is not None:
                 limit.check()
             self.leader.limit = None
-            findings = [finding for check in self.checks for finding in check(self.leader.state)]
-            if findings:
-                raise NotReplicableError(findings, what="this state can't be carried to a replica")
+            check_state(self.checks, self.leader.state)
             small = image.prepare(self.leader)
             if not self.event(state.image_wanted, waiter):
                 while not waiter.granted:
@@ -535,7 +552,7 @@ class PoolCore:
 
     def resize(self, replicas: int) -> None:
         """Keep that many replicas."""
-        check_replicas(replicas)
+        check_option("replicas", replicas)
         self.check_usable()
         self.event(self.state.resize, replicas)
 

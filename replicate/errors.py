@@ -45,6 +45,7 @@ __all__ = [
     "PoolClosedError",
     "PoolError",
     "PoolForkedError",
+    "PoolOptionError",
     "PoolTimeoutError",
     "ReplicateError",
     "ReplicateWarning",
@@ -320,6 +321,10 @@ class SnapshotMismatchError(SnapshotError, ValueError):
 
 class PoolError(ReplicateError):
     """Report a pool that can't do what was asked."""
+
+
+class PoolOptionError(PoolError, ValueError):
+    """Report an option that a pool can't be opened with, or a number of replicas that it can't have."""
 
 
 class PoolClosedError(PoolError, RuntimeError):

@@ -12,19 +12,23 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from replicate.errors import (
+    ArgumentTypeError,
     ConcurrentUseError,
     DeadHandleError,
     MemoryAccessError,
     MissingExportError,
+    ReplicateError,
+    StateError,
     TableAccessError,
 )
+from replicate.plaindata import PLAIN, copy_plain
 
 if TYPE_CHECKING:
     from replicate.binary import GlobalType, MemoryType, TableType
     from replicate.imports import Companion
     from replicate.interfaces import Gate, Instance
 
-__all__ = ["Global", "Guest", "Memory", "Table", "outside"]
+__all__ = ["Global", "Guest", "Memory", "Table", "no_name", "outside"]
 
 _T = TypeVar("_T")
 _NO_FUNCTIONS: Mapping[str, Callable[..., Any]] = MappingProxyType({})
@@ -98,13 +102,18 @@ class Guest:
         Raises `MissingExportError`, an `ArgumentError` before the guest is entered, `Trap`, `GuestExit`, or whatever a
         host function raised.
         """
-        function = self._functions.get(name)
+        try:
+            function = self._functions.get(name)
+        except TypeError as error:
+            raise no_name(name) from error
         if function is None:
             function = self._live()._function(name)
         return function(*args)
 
     def call_bits(self, name: str, *bits: Any) -> Any:
         """Call `name` with numbers given, and returned, as unsigned bit patterns; references are as in `call`."""
+        if not isinstance(name, str):
+            raise no_name(name)
         return self._live().call_bits(name, *bits)
 
     def run(self, fn: Callable[[Guest], _T]) -> _T:
@@ -155,7 +164,8 @@ class Guest:
         """Hold host-side values that commit, roll back and replicate with the guest.
 
         Values are plain data: None, bool, int, float, str, bytes, and lists, tuples and str-keyed dicts of them. Anything
-        else is refused at the commit with `StateError`. Keys that start with ``"wasi"`` belong to `replicate.wasi`.
+        else is refused with `StateError`, at once, or inside a list, tuple or dict at the commit. Keys that start with
+        ``"wasi"`` belong to `replicate.wasi`.
         """
         state = self._state
         if state is None:
@@ -179,6 +189,31 @@ def outside(index: int, offset: int, length: int, size: int) -> MemoryAccessErro
     """Make the error for bytes that aren't all in a memory."""
     hint = "; i32 results are signed, mask a pointer with & 0xFFFFFFFF" if offset < 0 else ""
     return MemoryAccessError(f"{length} byte(s) at offset {offset} are outside memory {index} of {size} bytes{hint}")
+
+
+def no_name(name: object) -> ArgumentTypeError:
+    """Make the error for a function's name that isn't one."""
+    return ArgumentTypeError(f"an export is named by a string, not by {name!r:.80}: guest.call('get', 1)")
+
+
+def _unfit(error: Exception, what: str) -> Exception:
+    """Give the exception for arguments that aren't of the types that they should be; one of ours stays as it is."""
+    return error if isinstance(error, ReplicateError) else ArgumentTypeError(f"{what}: {error}")
+
+
+_MOST = 1 << 48
+"""More than any memory or table can have, and less than runtimes count to."""
+
+
+def _check_count(count: Any, unit: str, refusal: type[ReplicateError]) -> None:
+    if not isinstance(count, int):
+        raise ArgumentTypeError(f"can't grow by {count!r:.40}; give a number of {unit} as an int")
+    if count >= _MOST:
+        raise refusal(f"can't grow by {count!r:.40} {unit}: that's more than any can have")
+
+
+_SPAN = "an offset and a length are ints, in bytes"
+_DATA = "what is written is bytes, or another object with a buffer of them, at an offset in bytes"
 
 
 class Memory:
@@ -206,24 +241,40 @@ class Memory:
 
     def read(self, offset: int, length: int) -> bytes:
         """Copy `length` bytes out from `offset`; raise `MemoryAccessError` outside the memory."""
-        data: bytes = self._guest._alone("memory_read", self.index, offset, length)
+        try:
+            data: bytes = self._guest._alone("memory_read", self.index, offset, length)
+        except TypeError as error:
+            raise _unfit(error, f"can't read {length!r:.40} byte(s) at {offset!r:.40}; {_SPAN}") from error
         return data
 
     def write(self, offset: int, data: bytes | bytearray | memoryview) -> None:
         """Copy `data` in at `offset`; raise `MemoryAccessError` outside the memory, writing nothing."""
-        self._guest._alone("memory_write", self.index, offset, data)
+        try:
+            self._guest._alone("memory_write", self.index, offset, data)
+        except (TypeError, ValueError) as error:
+            raise _unfit(error, f"can't write a {type(data).__name__} at {offset!r:.40}; {_DATA}") from error
 
     def unpack(self, layout: str, offset: int) -> tuple[Any, ...]:
         """Read values in the `struct` format `layout` (use ``"<"``: Wasm is little-endian)."""
-        return struct.unpack(layout, self._guest._alone("memory_read", self.index, offset, struct.calcsize(layout)))
+        try:
+            length = struct.calcsize(layout)
+        except (struct.error, TypeError) as error:
+            raise _unfit(error, f"{layout!r:.80} isn't a format of the struct module") from error
+        return struct.unpack(layout, self.read(offset, length))
 
     def pack(self, layout: str, offset: int, *values: Any) -> None:
         """Write values in the `struct` format `layout` (use ``"<"``: Wasm is little-endian)."""
-        self._guest._alone("memory_write", self.index, offset, struct.pack(layout, *values))
+        try:
+            data = struct.pack(layout, *values)
+        except (struct.error, TypeError, OverflowError) as error:
+            raise _unfit(error, f"can't write {values!r:.80} as {layout!r:.80}") from error
+        self.write(offset, data)
 
     def read_cstring(self, offset: int, *, limit: int = 1 << 20) -> bytes:
         """Read up to, and without, the next zero byte; raise `MemoryAccessError` if none comes in `limit` bytes."""
         guest = self._guest
+        if not isinstance(offset, int) or not isinstance(limit, int):
+            raise ArgumentTypeError(f"can't read up to {limit!r:.40} byte(s) at {offset!r:.40}; {_SPAN}")
         size: int = guest._alone("memory_size", self.index)
         if offset < 0 or offset >= size:
             raise outside(self.index, offset, 1, size)
@@ -241,6 +292,7 @@ class Memory:
 
     def grow(self, pages: int) -> int:
         """Grow by `pages` Wasm pages and return the old size in pages; raise `MemoryAccessError` when refused."""
+        _check_count(pages, "pages", MemoryAccessError)
         old: int = self._guest._alone("memory_grow", self.index, pages)
         return old
 
@@ -294,6 +346,8 @@ class Table:
         return size
 
     def _check(self, position: int) -> Guest:
+        if not isinstance(position, int):
+            raise ArgumentTypeError(f"an element of a table is found by an int, not by {position!r:.80}")
         size = len(self)
         if not 0 <= position < size:
             raise TableAccessError(f"element {position} is outside table {self.index} of {size} elements")
@@ -307,6 +361,7 @@ class Table:
 
     def grow(self, elements: int) -> int:
         """Grow by `elements` nulls and return the old size; raise `TableAccessError` when refused."""
+        _check_count(elements, "elements", TableAccessError)
         old: int = self._guest._alone("grow_table", self.index, elements)
         return old
 
@@ -323,7 +378,7 @@ class _Space(Mapping["str | int", _T]):
     def __getitem__(self, key: str | int) -> _T:
         module = self._guest._live().module
         index = module.find_export(self._kind, key) if isinstance(key, str) else key
-        if index is None or not 0 <= index < self._count:
+        if not isinstance(index, int) or not 0 <= index < self._count:
             known = (
                 ", ".join(repr(export.name) for export in module.info.exports if export.kind == self._kind) or "none"
             )
@@ -422,6 +477,10 @@ class _State(MutableMapping[str, Any]):
 
     def __setitem__(self, key: str, value: Any) -> None:
         instance = self._guest._live()
+        if type(key) is not str:
+            raise StateError(f"state has the key {key!r:.60}; only str keys can be replicated")
+        if type(value) not in PLAIN:
+            copy_plain({key: value})
         if isinstance(value, (dict, list)):
             instance.state_shared = True
         instance.state[key] = value

@@ -26,7 +26,7 @@ from replicate.errors import (
     TableAccessError,
     UnsupportedError,
 )
-from replicate.handles import Global, Guest, Memory, Table, outside
+from replicate.handles import Global, Guest, Memory, Table, no_name, outside
 from replicate.limits import NO_LIMITS, Limit, ResourceLimits, check_timeout, ticker
 from replicate.linking import Linkage, link
 from replicate.plaindata import copy_plain
@@ -191,17 +191,26 @@ class Module(abc.ABC):
         return link(self.info, imports or {})
 
     def instantiate(
-        self, imports: Imports | None = None, *, limits: ResourceLimits = NO_LIMITS, timeout: float | None = None
+        self,
+        imports: Imports | None = None,
+        *,
+        limits: ResourceLimits = NO_LIMITS,
+        initialize: bool = True,
+        timeout: float | None = None,
     ) -> Instance:
-        """Make an instance and run its start function, if the module has one, for at most `timeout` seconds.
+        """Make an instance and start it, as a pool does its leader: run its start function, then ``_initialize`` if exported.
+
+        WASI wants ``_initialize`` called once, before any other export; with ``initialize=False`` it isn't, for a module that
+        was baked after it had run, for instance (see `Snapshot.to_wasm`). To run nothing, for a snapshot to be restored:
+        ``module.create(module.link(imports))``. `timeout` bounds what is run, in seconds.
 
         Raises `MissingImportError`, `ImportTypeError`, `InstantiationError`, `Trap` for a segment that doesn't fit and for what
-        the start function does, or `GuestTimeoutError`.
+        is run here, or `GuestTimeoutError`.
         """
         instance = self.create(self.link(imports), limits=limits)
         try:
             with instance.within(timeout):
-                instance.run_start()
+                instance.start(initialize=initialize)
         except BaseException:
             instance.close()
             raise
@@ -443,7 +452,15 @@ class Instance(abc.ABC):
         if self.plan.start is not None:
             self.bind(self.plan.start)()
 
+    def start(self, *, initialize: bool = True) -> None:
+        """Run what an instance runs before anything else: its start function, then ``_initialize`` if it's exported."""
+        self.run_start()
+        if initialize and self.module.find_export("func", "_initialize") is not None:
+            self.call("_initialize")
+
     def _function(self, name: str) -> Callable[..., Any]:
+        if not isinstance(name, str):
+            raise no_name(name)
         function = self._functions[name] = self.bind(name)
         return function
 
@@ -515,7 +532,10 @@ class Instance(abc.ABC):
         exception do. Outside a pool nothing is rolled back: the instance can be used, and its state is what the call has left
         at that point, as after a trap. `snapshot` before and `restore` after put it back.
         """
-        function = self._functions.get(name)
+        try:
+            function = self._functions.get(name)
+        except TypeError as error:
+            raise no_name(name) from error
         if function is None:
             function = self._function(name)
         return function(*args)

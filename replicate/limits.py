@@ -26,7 +26,7 @@ from replicate.errors import ArgumentRangeError, ArgumentTypeError, GuestInterru
 if TYPE_CHECKING:
     from replicate.interfaces import Engine
 
-__all__ = ["NO_LIMITS", "Limit", "ResourceLimits", "Ticker", "check_timeout", "ticker"]
+__all__ = ["NO_LIMITS", "Limit", "ResourceLimits", "Ticker", "check_timeout", "is_amount", "ticker"]
 
 _SIGNAL_SECONDS = 0.05
 """How long a Ctrl-C may wait while the main thread is inside a guest."""
@@ -35,13 +35,24 @@ _FEW = 1000
 """So many deadlines are kept without looking whether anybody needs them."""
 
 
+def is_amount(value: Any) -> bool:
+    """Tell whether a value is a number of something: an int, and not below 0."""
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _check_amount(instance: Any, attribute: attrs.Attribute[int | None], value: Any) -> None:
+    if value is not None and not is_amount(value):
+        kind = ArgumentRangeError if isinstance(value, int) else ArgumentTypeError
+        raise kind(f"{attribute.name} is {value!r:.200}; give an int, or None for no bound")
+
+
 @attrs.frozen(kw_only=True)
 class ResourceLimits:
     """Bound what one instance may grow to; None is no bound but the module's own."""
 
-    memory_bytes: int | None = None
+    memory_bytes: int | None = attrs.field(default=None, validator=_check_amount)
     """For each linear memory."""
-    table_elements: int | None = None
+    table_elements: int | None = attrs.field(default=None, validator=_check_amount)
     """For each table."""
 
 

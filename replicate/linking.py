@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import attrs
 
 from replicate.binary import FuncType, GlobalType, Import, MemoryType, ModuleInfo, TableType, TagType
 from replicate.callables import does_nothing
-from replicate.errors import ArgumentError, Finding, ImportTypeError, MissingImportError
+from replicate.errors import ArgumentError, Finding, ImportTypeError, MissingImportError, NotReplicableError
 from replicate.imports import Companion, CompanionFunction, HostFunction, HostGlobal, HostMemory, HostTable, Imports
 from replicate.values import value_to_bits
 
@@ -21,6 +21,8 @@ __all__ = [
     "LinkedMemory",
     "LinkedTable",
     "LinkedTag",
+    "check_imports",
+    "check_state",
     "fit_function",
     "halved",
     "link",
@@ -108,6 +110,22 @@ class Linkage:
         return given[index] if index < len(given) else info.tables[index]
 
 
+def check_state(checks: Iterable[Callable[[Any], tuple[Finding, ...]]], state: Mapping[str, Any]) -> None:
+    """Ask `Linkage.checks` about an instance's host-side state; raise `NotReplicableError` with what they find."""
+    findings = [finding for check in checks for finding in check(state)]
+    if findings:
+        raise NotReplicableError(findings, what="this state can't be carried to a replica")
+
+
+def check_imports(imports: Any) -> None:
+    """Raise `ImportTypeError` for imports that aren't mappings in a mapping."""
+    if not isinstance(imports, Mapping):
+        raise ImportTypeError(f"imports are a mapping {{module: {{name: value}}}}, not {imports!r:.80}")
+    for module, names in imports.items():
+        if not isinstance(names, Mapping):
+            raise ImportTypeError(f"imports[{module!r:.80}] is {names!r:.80}; give a mapping {{name: value}}")
+
+
 def link(info: ModuleInfo, imports: Imports) -> Linkage:
     """Match `imports` with what the module declares.
 
@@ -115,16 +133,11 @@ def link(info: ModuleInfo, imports: Imports) -> Linkage:
     ignored, so that one set of host functions serves many modules. Raises `MissingImportError` naming everything that is
     missing, and `ImportTypeError`.
     """
-    if not isinstance(imports, Mapping):
-        raise ImportTypeError(f"imports are a mapping {{module: {{name: value}}}}, not {type(imports).__name__}")
+    check_imports(imports)
     linked: list[Linked] = []
     missing = []
     for wanted in info.imports:
         names = imports.get(wanted.module, {})
-        if not isinstance(names, Mapping):
-            raise ImportTypeError(
-                f"imports[{wanted.module!r}] is a {type(names).__name__}; give a mapping {{name: value}}"
-            )
         if wanted.name in names:
             linked.append(_fit(wanted, names[wanted.name]))
         elif isinstance(wanted.type, MemoryType):

@@ -11,11 +11,13 @@ from typing import Any
 
 from replicate.errors import SnapshotFormatError, StateError
 
-__all__ = ["copy_plain", "decode_plain", "encode_plain", "is_same_plain"]
+__all__ = ["PLAIN", "copy_plain", "decode_plain", "encode_plain", "is_same_plain"]
 
 _ATOMS = frozenset({type(None), bool, int, float, str, bytes})
 _TAGS: dict[type[Any], bytes] = {list: b"L", tuple: b"U", dict: b"M"}
 _DEPTH = 100
+PLAIN = _ATOMS | _TAGS.keys()
+"""The types of plain data; what lists, tuples and dicts hold may still be none."""
 
 
 def copy_plain(value: Any, *, path: str = "state", depth: int = 0) -> Any:

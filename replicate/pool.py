@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Hashable, Mapping
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any, Literal, TypeVar
 from replicate.adapter import Adapter, ResetRule
 from replicate.callables import UNFINISHED, refuse_unfinished, run_whole, runnable
 from replicate.configuration import Workers
-from replicate.core import PoolCore, ThreadWaiter, open_core
+from replicate.core import PoolCore, ThreadWaiter, check_core, open_core
 from replicate.errors import PoolClosedError, PoolTimeoutError
 from replicate.handles import Guest
 from replicate.imports import Imports
@@ -51,6 +52,7 @@ class Pool:
     """
 
     def __init__(self, core: PoolCore) -> None:
+        check_core(core, "Pool")
         self._core = core
         self._servers = Servers(core, self._read_entered)
 
@@ -66,6 +68,7 @@ class Pool:
         wasi: Wasi | None = None,
         init: Callable[[Guest], Any] | None = None,
         run_start: bool = False,
+        snapshot: Snapshot | str | os.PathLike[str] | None = None,
         reset: ResetRule | None = None,
         memory: MemoryMode = "auto",
         share: Mapping[str | int, bool] | None = None,
@@ -84,6 +87,9 @@ class Pool:
 
         On the leader run, in this order: the start function, ``_initialize`` if exported, ``_start`` if `run_start`, the
         adapter's `start`, and ``init(guest)``. What they leave is version 0.
+
+        With `snapshot`, a `Snapshot` or a file that one was saved in, none of these is run, and version 0 is that state, bit
+        for bit; `init` and `run_start` are refused beside it. It has to be one of the same binary.
 
         `imports` are the host functions and the like that the module needs (see `replicate.imports`); `wasi` says what a
         WASI guest gets of the world outside: arguments, folders, output. Without it a module that imports WASI is refused.
@@ -111,7 +117,8 @@ class Pool:
         `timeout` bounds what runs in the guest meanwhile, the start functions and `init`, in seconds; compiling isn't counted.
 
         Raises `ModuleError` in its kinds, `GuestTimeoutError`, `NotReplicableError` listing what can't be carried to a
-        replica, `EngineError`, and whatever the start functions and `init` raise.
+        replica, `EngineError`, `SnapshotMismatchError` for a snapshot of another binary, or that doesn't fit the limits given
+        here, `SnapshotError` for one that can't be read, and whatever the start functions and `init` raise.
         """
         return cls(
             open_core(
@@ -123,6 +130,7 @@ class Pool:
                 wasi=wasi,
                 init=init,
                 run_start=run_start,
+                snapshot=snapshot,
                 reset=reset,
                 memory=memory,
                 share=share,
@@ -268,9 +276,10 @@ class Pool:
         """Keep the committed state as it is until `share_done`."""
         core = self._core
         core.check_usable()
+        limit = core.limit(timeout)
         waiter = ThreadWaiter()
         if not core.event(core.state.share_wanted, waiter):
-            self._await(waiter, core.limit(timeout), "the committed state")
+            self._await(waiter, limit, "the committed state")
 
     def branch(self, *, name: str | None = None, timeout: float | None = None) -> Pool:
         """Open a pool of its own whose version 0 is this one's newest committed state, for writes that must not count here.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import struct
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +13,7 @@ import attrs
 from replicate import small_state
 from replicate.errors import SnapshotError, SnapshotFormatError, SnapshotMismatchError, StateError
 from replicate.memory_runs import PAGE, MemoryState, read_memory, write_memory
+from replicate.outfiles import write_whole
 from replicate.plaindata import decode_plain, encode_plain
 
 if TYPE_CHECKING:
@@ -74,6 +74,10 @@ class Snapshot:
     @classmethod
     def from_bytes(cls, data: bytes) -> Snapshot:
         """Read what `to_bytes` wrote; raise `SnapshotFormatError` for anything else and for damage."""
+        if not isinstance(data, (bytes, bytearray, memoryview)):
+            raise SnapshotFormatError(
+                f"a snapshot is read from bytes, not from {data!r:.80}; from a file with Snapshot.load"
+            )
         if len(data) < _HEADER.size:
             raise SnapshotFormatError(f"{len(data)} bytes are too few for a snapshot; is this the right file?")
         magic, version, length, digest = _HEADER.unpack_from(data)
@@ -91,24 +95,19 @@ class Snapshot:
         return _checked(decode_plain(body))
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the snapshot to a file, whole or not at all."""
-        target = Path(path)
-        handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(self.to_bytes())
-            os.replace(temporary, target)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+        """Write the snapshot to a file, whole or not at all; raise `SnapshotError` if it can't be written."""
+        write_whole(path, self.to_bytes(), what="the snapshot", error=SnapshotError)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Snapshot:
         """Read a snapshot from a file; raise `SnapshotFormatError` if it isn't one, `SnapshotError` if it can't be read."""
         try:
             data = Path(path).read_bytes()
-        except OSError as error:
-            raise SnapshotError(f"can't read the snapshot {os.fspath(path)!r}: {error}") from error
+        except (OSError, ValueError, TypeError) as error:
+            reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+            raise SnapshotError(
+                f"can't read the snapshot {path!s:.200}: {reason}; give a file that Snapshot.save wrote"
+            ) from error
         try:
             return cls.from_bytes(data)
         except SnapshotFormatError as error:
@@ -123,6 +122,11 @@ class Snapshot:
         Raises `SnapshotMismatchError` for snapshots of different modules.
         """
         from replicate.diff import compare
+
+        if not isinstance(other, Snapshot):
+            raise SnapshotError(
+                f"a Snapshot is compared with another one, not with {other!r:.80}; read one with Snapshot.load"
+            )
 
         return compare(self, other, info=info)
 
@@ -210,6 +214,10 @@ def from_parts(
 
 def put_back(instance: Instance, snapshot: Snapshot) -> None:
     """Restore an instance; see `Instance.restore`."""
+    if not isinstance(snapshot, Snapshot):
+        raise SnapshotError(
+            f"a Snapshot is restored, not {snapshot!r:.80}; read one from a file with Snapshot.load(path)"
+        )
     small = to_small_state(instance, snapshot)
     _check_room(instance, snapshot)
     plan = instance.plan
@@ -237,8 +245,9 @@ def _check_room(instance: Instance, snapshot: Snapshot) -> None:
         page = kind.page_size
         most = None if kind.maximum is None else kind.maximum * page
         _check_size(slot.describe, "bytes", memory.size, kind.minimum * page, most, limits.memory_bytes)
+    tables = dict(snapshot.tables)
     for table in instance.plan.tables:
-        elements = dict(snapshot.tables).get(table.index)
+        elements = tables.get(table.index)
         if elements is not None:
             declared = linkage.table_type(table.index, info)
             least, most = declared.minimum, declared.maximum

@@ -49,16 +49,9 @@ class LoadedModule:
             )
 
     def start(self) -> Instance:
-        """Make an instance with WASI and start it as a pool does its leader: start function, then ``_initialize``."""
+        """Make an instance with WASI and start it."""
         self.check_imports(instead="take the snapshot in Python, with imports=")
-        instance = self.module.instantiate(Wasi().imports() if self.uses_wasi else None)
-        try:
-            if self.module.find_export("func", "_initialize") is not None:
-                instance.call("_initialize")
-        except BaseException:
-            instance.close()
-            raise
-        return instance
+        return self.module.instantiate(Wasi().imports() if self.uses_wasi else None)
 
 
 def read_module_bytes(file: str, engine: Engine) -> bytes:

@@ -134,7 +134,8 @@ class RemoteInstance(AskingInstance):
         return data
 
     def memory_write(self, index: int, offset: int, data: bytes | bytearray | memoryview) -> None:
-        self._do("memory_write", index, offset, bytes(data))
+        # Not of `data` itself: of a number that makes as many zeros.
+        self._do("memory_write", index, offset, bytes(memoryview(data)))
 
     def memory_grow(self, index: int, pages: int) -> int:
         old: int = self._do("memory_grow", index, pages)

@@ -14,10 +14,11 @@ from typing import Any
 
 from replicate import small_state
 from replicate.callables import run_whole
-from replicate.errors import ArgumentTypeError, EngineError, NotReplicableError, StateError, WorkerError
+from replicate.errors import ArgumentTypeError, EngineError, StateError, WorkerError
 from replicate.handles import Guest
 from replicate.interfaces import Engine, Instance, Module
 from replicate.limits import Limit, ticker
+from replicate.linking import check_state
 from replicate.plaindata import copy_plain
 from replicate.processes.committed import Committed
 from replicate.processes.exceptions import pack_error, unpack_error
@@ -296,10 +297,7 @@ class Worker:
     def op_prepare_commit(self, tail: int, capacity: int) -> Any:
         """Append what isn't committed to the log; see `Committed.prepare`."""
         assert self._committed is not None
-        state = self.instance.state
-        findings = [finding for check in self.instance.linkage.checks for finding in check(state)]
-        if findings:
-            raise NotReplicableError(findings, what="this state can't be carried to a replica")
+        check_state(self.instance.linkage.checks, self.instance.state)
         return self._committed.prepare(self.instance, tail, capacity)
 
     def op_nothing(self) -> None:

@@ -90,9 +90,7 @@ class Subject:
         """Make an instance and start it as a pool does its leader: start function, then ``_initialize`` if exported."""
         instance = self.create(log)
         try:
-            instance.run_start()
-            if self.module.find_export("func", "_initialize") is not None:
-                instance.call("_initialize")
+            instance.start()
         except BaseException:
             instance.close()
             raise

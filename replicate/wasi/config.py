@@ -26,6 +26,8 @@ __all__ = ["Preopen", "Wasi"]
 
 
 def _path(given: str | os.PathLike[str]) -> str:
+    if not isinstance(given, (str, os.PathLike)):
+        raise WasiError(f"a preopened folder is {given!r:.80}; give its path")
     return os.fspath(given)
 
 
@@ -49,16 +51,31 @@ class Preopen:
 def _preopens(given: Mapping[str, str | os.PathLike[str]] | Iterable[Preopen]) -> tuple[Preopen, ...]:
     if isinstance(given, Mapping):
         return tuple(Preopen(host, guest) for guest, host in given.items())
-    return tuple(given)
+    if isinstance(given, (str, bytes, os.PathLike)) or not isinstance(given, Iterable):
+        raise WasiError(
+            f"preopens is {given!r:.80}; give a mapping of the guest's names to folders, such as {{'/data': {given!r:.80}}}, "
+            "or a list of Preopen"
+        )
+    folders = tuple(given)
+    strange = next((each for each in folders if not isinstance(each, Preopen)), None)
+    if strange is not None:
+        raise WasiError(
+            f"preopens has {strange!r:.80} in it; give Preopen(host, guest), or a mapping of names to folders"
+        )
+    return folders
 
 
 def _strings(given: Sequence[str]) -> tuple[str, ...]:
     if isinstance(given, (str, bytes)):
         raise WasiError(f"args is a sequence of strings, not one: give [{given!r}]")
+    if not isinstance(given, Iterable):
+        raise WasiError(f"args is {given!r:.80}; give a sequence of strings")
     return tuple(given)
 
 
 def _dict(given: Mapping[str, str]) -> dict[str, str]:
+    if not isinstance(given, Mapping):
+        raise WasiError(f"env is {given!r:.80}; give a mapping of strings to strings, such as os.environ")
     return dict(given)
 
 
@@ -208,9 +225,10 @@ def _encoded(text: object, what: str) -> bytes:
 def _environ(env: Mapping[str, str]) -> tuple[bytes, ...]:
     variables = []
     for name, value in env.items():
+        encoded = _encoded(name, "env name")
         if not name or "=" in name:
             raise WasiError(f"env has a variable named {name!r}; a name isn't empty and has no '=' in it")
-        variables.append(_encoded(name, "env name") + b"=" + _encoded(value, f"env[{name!r}]") + b"\0")
+        variables.append(encoded + b"=" + _encoded(value, f"env[{name!r}]") + b"\0")
     return tuple(variables)
 
 
@@ -236,8 +254,14 @@ def _system(wasi: Wasi) -> System:
         if mode not in ("capture", "inherit", "discard") and not callable(mode):
             raise WasiError(f"{stream} is {mode!r}; give 'capture', 'inherit', 'discard' or a function of bytes")
     for name, least in (("capture_limit", 0), ("max_sleep", 0), ("descriptor_limit", 3 + len(wasi.preopens))):
-        if getattr(wasi, name) < least:
-            raise WasiError(f"{name} is {getattr(wasi, name)}; give at least {least}")
+        value = getattr(wasi, name)
+        kinds = (int, float) if name == "max_sleep" else int
+        if isinstance(value, bool) or not isinstance(value, kinds) or not least <= value < float("inf"):
+            raise WasiError(f"{name} is {value!r:.80}; give a number, at least {least}")
+    if wasi.seed is not None and not isinstance(wasi.seed, int):
+        raise WasiError(f"seed is {wasi.seed!r:.80}; give an int, or None for the system's random bytes")
+    if not isinstance(wasi.stdin, (bytes, bytearray, memoryview)):
+        raise WasiError(f"stdin is {wasi.stdin!r:.80}; give all that the guest can read, as bytes")
     granted = _granted(wasi.preopens)
     return System(
         args=tuple(_encoded(arg, "args") + b"\0" for arg in wasi.args),

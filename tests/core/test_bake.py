@@ -263,7 +263,6 @@ def test_a_baked_module_is_baked_again() -> None:
 def test_kv_keeps_its_entries_and_need_not_be_initialised_again() -> None:
     wasm = (ROOT / "adapters/replicate_kv/kv.wasm").read_bytes()
     with ENGINE.compile(wasm).instantiate() as instance:
-        instance.call("_initialize")
         for key in range(5000):
             instance.call("put", key, key * key)
         baked = instance.snapshot().to_wasm(wasm, without_exports=["_initialize"])
