@@ -71,6 +71,11 @@ class Snapshot:
         )
         return _HEADER.pack(_MAGIC, _VERSION, len(body), hashlib.sha256(body).digest()) + body
 
+    @staticmethod
+    def is_one(data: bytes) -> bool:
+        """Tell whether bytes begin like a snapshot of any format, damaged or not."""
+        return data[: len(_MAGIC)] == _MAGIC
+
     @classmethod
     def from_bytes(cls, data: bytes) -> Snapshot:
         """Read what `to_bytes` wrote; raise `SnapshotFormatError` for anything else and for damage."""

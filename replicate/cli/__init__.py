@@ -14,6 +14,16 @@ _NEEDED = ("typer", "rich")
 
 def main() -> int:
     """Run the command line on `sys.argv` and give the exit code; see ``replicate --help``."""
+    import replicate
+
+    if not hasattr(replicate, "Pool"):
+        # PyPI's `replicate`, an AI service's client, was installed after this library, and its __init__.py replaced ours.
+        print(
+            "error: PyPI's 'replicate' (an AI service's client) was installed over wasm-replicate, which has the same import "
+            "name: use separate virtual environments, or uninstall both and install only wasm-replicate",
+            file=sys.stderr,
+        )
+        return 1
     try:
         from replicate.cli.app import run
     except ModuleNotFoundError as error:

@@ -25,7 +25,6 @@ app = typer.Typer(
     help="Read replicas for any WebAssembly module. Start with: replicate demo",
     epilog=f"Exit codes: {exit_codes()}",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )

@@ -7,13 +7,14 @@ from pathlib import Path
 
 import attrs
 
-from replicate import Engine, Instance, Module, Wasi, load_engine
+from replicate import Engine, Instance, Module, Snapshot, Wasi, load_engine
 from replicate.cli.terminal import terminal
-from replicate.errors import InvalidModuleError, MissingImportError
+from replicate.errors import InvalidModuleError, MissingImportError, ReplicateError
+from replicate.outfiles import why_not_writable
 from replicate.source import read_source
 from replicate.wasi.surface import PREVIEW1, UNSTABLE
 
-__all__ = ["LoadedModule", "load_module", "read_module_bytes"]
+__all__ = ["LoadedModule", "check_output", "load_module", "read_module_bytes"]
 
 _WASI = {"wasi_snapshot_preview1": PREVIEW1, "wasi_unstable": UNSTABLE}
 
@@ -54,17 +55,36 @@ class LoadedModule:
         return self.module.instantiate(Wasi().imports() if self.uses_wasi else None)
 
 
+def check_output(output: Path | None, *inputs: str | Path) -> None:
+    """Raise `ReplicateError` for a file that can't be written, or that is an input itself, before any work is done."""
+    if output is None or str(output) == "-":
+        return
+    for each in inputs:
+        if str(each) != "-" and _same(output, Path(each)):
+            raise ReplicateError(f"{str(output)!r} is the input itself, which would be lost; write to another file")
+    reason = why_not_writable(output)
+    if reason is not None:
+        raise ReplicateError(f"can't write {str(output)!r}: {reason}")
+
+
+def _same(one: Path, other: Path) -> bool:
+    try:
+        return one.samefile(other) and other.is_file()
+    except (OSError, ValueError):
+        return False
+
+
 def read_module_bytes(file: str, engine: Engine) -> bytes:
     """Read a module's binary from a .wasm or .wat file, or from standard input for ``-``."""
-    if file == "-":
-        return read_source(sys.stdin.buffer.read(), engine.wat_to_wasm)
     try:
-        data = Path(file).read_bytes()
+        data = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise InvalidModuleError(
             f"can't read {file!r}: {reason}; give a .wasm or .wat file, or - for standard input"
         ) from error
+    if Snapshot.is_one(data):
+        raise InvalidModuleError(f"{file!r} is a snapshot; give the module that it was taken of, a .wasm or .wat file")
     return read_source(data, engine.wat_to_wasm)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import os
 import shutil
 import tempfile
 import time
@@ -48,22 +49,26 @@ def install_environment(
     """Build the engine's private environment, unless it's there and works; `force` builds it again.
 
     It's built with the interpreter at `python`, or with one that's found, beside its final place and then renamed: one that
-    fails leaves nothing, and several at once do no harm. pip is told nothing but what to install: its own settings say where
-    from. `on_progress` is called with a line about what's being done. Hazard: workers that run under an environment which is
-    replaced can't import anything more.
+    fails leaves nothing, and several at once do no harm. One that works, but was built with another interpreter than `python`,
+    stays, and is an error. pip is told nothing but what to install: its own settings say where from. `on_progress` is called
+    with a line about what's being done. Hazard: workers that run under an environment which is replaced can't import anything
+    more.
 
     Raises `UnknownEngineError`, `EngineUnavailableError` where no interpreter fits, and `EngineError` for an engine that
-    needs no environment, for a failure of pip, and for a folder that can't be written.
+    needs no environment, for one that another interpreter built, for a failure of pip, and for a folder that can't be written.
     """
     load_environment(engine)
     folder = environment_folder(engine)
+    base = None if python is None else find_base(engine, python=python)
     if not force:
         on_progress("looking at what is there")
         present = _present(engine, folder)
         if present.problem is None:
+            _check_base(engine, present, base)
             return Installed(folder, present, built=False)
-    on_progress("looking for an interpreter")
-    base = find_base(engine, python=python)
+    if base is None:
+        on_progress("looking for an interpreter")
+        base = find_base(engine)
     try:
         return _build(engine, base, folder, force, on_progress)
     except OSError as error:
@@ -71,6 +76,16 @@ def install_environment(
             f"can't build the environment of engine {engine!r} in {folder.parent}: {error}; make room there, or set "
             "REPLICATE_CACHE_DIR to another folder"
         ) from error
+
+
+def _check_base(engine: str, present: Candidate, base: Candidate | None) -> None:
+    """Raise `EngineError` for an environment whose interpreter isn't the one that was asked for."""
+    # The interpreter of an environment is a link to the one that it was made with, or to what that links to.
+    if base is not None and os.path.realpath(base.path) != os.path.realpath(present.path):
+        raise EngineError(
+            f"engine {engine!r} has an environment that works, built with {os.path.realpath(present.path)}; to build it again "
+            f"with {base.path} use --force (force=True)"
+        )
 
 
 def _present(engine: str, folder: Path) -> Candidate:

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck
 from hypothesis import strategies as st
 from hypothesis.errors import Flaky
 
-from replicate.errors import ReplicateWarning, SnapshotFormatError, SnapshotMismatchError
+from replicate.errors import MissingExportError, ReplicateWarning, SnapshotFormatError, SnapshotMismatchError
 from replicate.interfaces import Engine, Module
 from replicate.snapshot import Snapshot
 from replicate.testing.carriers import Carrier
@@ -78,8 +78,8 @@ def assert_replicable(
     Costs, for each call and carrier, about a snapshot, a restore and a copy of the guest's memories: raise `every` and lower
     `max_examples` for guests of many megabytes.
 
-    Raises `DivergenceError`; `NotReplicableError` for a module that can't be carried at all; and whatever starting the module
-    raises.
+    Raises `DivergenceError`; `MissingExportError` for a name in `skip` that isn't an exported function's;
+    `NotReplicableError` for a module that can't be carried at all; and whatever starting the module raises.
     """
     subject = Subject.of(module, imports=imports, engine=engine, max_growth=max_growth)
     oracle = Oracle.of(subject, carriers=carriers, carrier_engine=carrier_engine, every=every, timeout=timeout)
@@ -88,14 +88,26 @@ def assert_replicable(
     if isinstance(calls, Sequence):
         _check_script(oracle, [as_call(call, types) for call in calls])
         return
+    exported = {export.name for export in subject.module.info.exports if export.kind == "func"}
+    unknown = sorted(set(_names(skip)) - exported)
+    if unknown:
+        raise MissingExportError(
+            f"skip names {', '.join(map(repr, unknown))}; the module exports no such function, but "
+            f"{', '.join(sorted(exported)) or 'none'}"
+        )
     if calls is None:
-        names = [name for name in callable_exports(subject.module.info) if name not in skip]
+        names = [name for name in callable_exports(subject.module.info) if name not in _names(skip)]
         scripts: st.SearchStrategy[list[Call]] = calls_of(subject.module.info, names=names, max_calls=max_calls)
     else:
         scripts = calls.map(lambda script: [as_call(call, types) for call in script])
     if seed is None:
         seed = random.SystemRandom().getrandbits(32)
     _check_drawn(oracle, scripts, max_examples, seed, on_example)
+
+
+def _names(skip: Collection[str]) -> Collection[str]:
+    """Take one name for itself, and not for its letters."""
+    return (skip,) if isinstance(skip, str) else skip
 
 
 def _check_drawn(
@@ -138,7 +150,7 @@ def _check_drawn(
         if oracle.stopped:
             warnings.warn(
                 f"not all was checked: {', '.join(sorted(oracle.stopped))} ran for {oracle.timeout} s and was left out from "
-                "then on; name exports that don't return in skip, or raise timeout",
+                "then on; name exports that don't return in skip (--skip), or allow more time: timeout (--timeout)",
                 ReplicateWarning,
                 stacklevel=3,
             )

@@ -63,6 +63,15 @@ def test_takes_another_base(run: Run, world: World) -> None:
     assert "Python 3.97.5" in " ".join(run("engines", "install", "fake", "--python", str(mine)).out.split())
 
 
+def test_does_not_ignore_another_base(run: Run, world: World) -> None:
+    world.python(BASE)
+    run("engines", "install", "fake")
+    result = run("engines", "install", "fake", "--python", str(world.python("mine", version="3.97.5")))
+
+    assert (result.code, result.out) == (1, "")
+    assert "use --force" in " ".join(result.err.split())
+
+
 def test_says_that_the_variable_goes_first(run: Run, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FAKE_PYTHON", str(world.python("mine")))
 

@@ -16,6 +16,7 @@ import pytest
 import typer
 
 import replicate
+from replicate.cli import main
 from replicate.cli.commands import COMMANDS
 from replicate.cli.failures import guarded
 from replicate.cli.terminal import Terminal, plain, size_of
@@ -192,3 +193,41 @@ def test_errors_arent_wrapped_in_a_pipe(monkeypatch: pytest.MonkeyPatch) -> None
     Terminal().error(message)
 
     assert written.getvalue() == f"error: {message}\n"
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [
+        ("replicate ins", "inspect"),
+        ("replicate engines ins", "install"),
+        ("replicate inspect --engine wasmt", "wasmtime"),
+        ("replicate engines install wasme", "wasmer"),
+        ("replicate demo --guest k", "kv"),
+        ("replicate bake --without", "--without-export"),
+    ],
+)
+def test_the_shell_completes_commands_options_and_engines(typed: str, offered: str) -> None:
+    started = "import sys; sys.argv[:] = ['replicate']; from replicate.cli import main; sys.exit(main())"
+    done = subprocess.run(
+        [sys.executable, "-c", started],
+        env={
+            **os.environ,
+            "_REPLICATE_COMPLETE": "complete_bash",
+            "COMP_WORDS": typed,
+            "COMP_CWORD": str(typed.count(" ")),
+        },
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+    assert ([offered], "") == (done.stdout.split(), done.stderr)
+
+
+def test_the_name_sake_that_was_installed_over_this_library_is_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delattr(replicate, "Pool")
+
+    assert 1 == main()
+    assert "uninstall both and install only wasm-replicate" in capsys.readouterr().err

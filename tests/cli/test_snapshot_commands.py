@@ -275,3 +275,69 @@ def test_ctrl_c_ends_an_endless_call(tmp_path: Path) -> None:
     )
     assert (done.returncode, done.stderr) == (130, "error: interrupted\n")
     assert not (tmp_path / "out.snap").exists()
+
+
+@pytest.mark.parametrize("command", ["snapshot", "bake", "bake over the snapshot", "bench"])
+def test_an_output_is_never_an_input(run: Run, counter: Path, tmp_path: Path, command: str) -> None:
+    taken = tmp_path / "counter.snap"
+    run("snapshot", str(counter), "-o", str(taken))
+    arguments = {
+        "snapshot": ["snapshot", str(counter), "-o", str(counter)],
+        "bake": ["bake", str(counter), str(taken), "-o", str(tmp_path / "." / counter.name)],
+        "bake over the snapshot": ["bake", str(counter), str(taken), "-o", str(taken)],
+        "bench": ["bench", str(counter), "--read", "add(1)", "--json", str(counter)],
+    }[command]
+    before = (counter.read_bytes(), taken.read_bytes())
+
+    result = run(*arguments)
+
+    assert (1, "") == (result.code, result.out)
+    assert "is the input itself" in result.err
+    assert before == (counter.read_bytes(), taken.read_bytes())
+
+
+@pytest.mark.parametrize(("where", "reason"), [("no/file", "there's no folder"), (".", "it's a folder")])
+@pytest.mark.parametrize("command", ["snapshot", "bake"])
+def test_an_output_that_cannot_be_written_is_named(
+    run: Run, counter: Path, tmp_path: Path, command: str, where: str, reason: str
+) -> None:
+    taken = tmp_path / "counter.snap"
+    run("snapshot", str(counter), "-o", str(taken))
+    inputs = [str(counter)] if command == "snapshot" else [str(counter), str(taken)]
+
+    result = run(command, *inputs, "-o", str(tmp_path / where))
+
+    assert (1, "") == (result.code, result.out)
+    assert f"can't write {str(tmp_path / where)!r}: {reason}" in result.err
+    assert {"counter.wat", "counter.snap"} == {path.name for path in tmp_path.iterdir()}
+
+
+def test_a_snapshot_is_told_from_a_module(run: Run, counter: Path, tmp_path: Path) -> None:
+    taken = tmp_path / "counter.snap"
+    run("snapshot", str(counter), "-o", str(taken))
+
+    result = run("inspect", str(taken))
+
+    assert 1 == result.code
+    assert "is a snapshot; give the module" in result.err
+
+
+def test_verify_refuses_to_skip_what_is_not_there(run: Run, counter: Path) -> None:
+    result = run("verify", str(counter), "--skip", "adds", "--scripts", "1")
+
+    assert 1 == result.code
+    assert "skip names 'adds'; the module exports no such function, but add, fail, scale" in result.err
+
+
+def test_verify_names_what_took_too_long_and_its_options(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "endless.wat"
+    path.write_text('(module (func (export "spin") (loop $on (br $on))))')
+
+    result = run("verify", str(path), "--scripts", "3", "--calls", "2", "--timeout", "0.05", "--seed", "1")
+
+    assert 0 == result.code
+    said = " ".join(result.err.split())
+    assert "spin ran for 0.05 s" in said
+    for option in ("--skip", "--timeout"):
+        assert option in said
+        assert option in run("verify", "--help").out

@@ -28,11 +28,11 @@ RIGHT = {
     "failed": {},
     "installed": {"fakeruntime": "2.0"},
 }
-# It answers, makes environments whose interpreter is a copy of it, and "installs" as it is told to.
+# It answers, makes environments whose interpreter is a link to it, and "installs" as it is told to.
 _SCRIPT = """#!/bin/sh
 printf 'ran %s\\n' "$1 $2" | /usr/bin/head -n 1 >> "{log}"
 case "$1 $2" in
-"-m venv") /bin/mkdir -p "$3/bin" && /bin/cp "$0" "$3/bin/python" ;;
+"-m venv") /bin/mkdir -p "$3/bin" && /bin/ln -s "$0" "$3/bin/python" ;;
 "-m pip") {pip} ;;
 *) {answer} ;;
 esac
@@ -68,6 +68,7 @@ class World:
         """Put an executable script there, which runs the shell command `answer` when it's asked what it is."""
         file = self.root / path
         file.parent.mkdir(parents=True, exist_ok=True)
+        file.unlink(missing_ok=True)  # or what it links to would be changed
         file.write_text(_SCRIPT.format(answer=answer, pip=pip, log=self.root / log))
         file.chmod(0o755)
         return file

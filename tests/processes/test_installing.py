@@ -123,6 +123,19 @@ def test_it_takes_a_base_and_the_named_one_if_there_is(world: World) -> None:
     assert install_environment("fake", python=mine).built
 
 
+def test_one_that_another_interpreter_built_stays_unless_forced(world: World) -> None:
+    first, second = world.python("first"), world.python("second", version="3.97.5")
+    assert install_environment("fake", python=first).built
+
+    with pytest.raises(EngineError, match=rf"built with {first}; to build it again with {second} use --force"):
+        install_environment("fake", python=second)
+    with pytest.raises(EngineUnavailableError, match="nowhere"):
+        install_environment("fake", python=world.root / "nowhere")
+
+    assert not install_environment("fake", python=first).built
+    assert install_environment("fake", python=second, force=True).interpreter.version == "3.97.5"
+
+
 def test_interruption_leaves_nothing(world: World) -> None:
     world.python(BASE, pip="echo downloading; /bin/sleep 1000")
 

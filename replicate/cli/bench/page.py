@@ -13,6 +13,7 @@ from replicate.cli.bench.results import Result
 from replicate.cli.bench.svg import COLOURS, picture_of, svg_of
 from replicate.cli.bench.tables import TableOf, comparison_table, facts_of, headline_of, tables_of, title_of, verdict_of
 from replicate.errors import ReplicateError
+from replicate.outfiles import write_whole
 
 __all__ = ["page_of", "save_page", "save_pictures"]
 
@@ -37,10 +38,7 @@ th { color: var(--dim); font-weight: 500; } .right { text-align: right; } .slowe
 
 def save_page(result: Result, comparison: Comparison | None, path: Path) -> None:
     """Write the page; raise `ReplicateError` if it can't be written."""
-    try:
-        path.write_text(page_of(result, comparison), "utf-8")
-    except OSError as error:
-        raise ReplicateError(f"can't write the report to {str(path)!r}: {error.strerror or error}") from error
+    write_whole(path, page_of(result, comparison).encode(), what="the report", error=ReplicateError)
 
 
 def save_pictures(result: Result, folder: Path) -> list[Path]:

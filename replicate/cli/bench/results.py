@@ -12,6 +12,7 @@ from typing import Any, Literal, get_args
 import attrs
 
 from replicate.errors import ReplicateError
+from replicate.outfiles import write_whole
 
 __all__ = ["KIND", "SCHEMA", "Result", "Role", "Series", "Unit", "dump", "load_result", "save_result"]
 
@@ -117,10 +118,7 @@ def _rounded(samples: tuple[float, ...]) -> list[float]:
 
 def save_result(result: Result, path: Path) -> None:
     """Write the JSON; a list of samples takes a line."""
-    try:
-        path.write_text(dump(result), "utf-8")
-    except OSError as error:
-        raise ReplicateError(f"can't write the samples to {str(path)!r}: {error.strerror or error}") from error
+    write_whole(path, dump(result).encode(), what="the samples", error=ReplicateError)
 
 
 def dump(result: Result) -> str:

@@ -8,9 +8,11 @@ from typing import Annotated
 import typer
 
 from replicate import Snapshot, load_engine
-from replicate.cli.files import read_module_bytes
+from replicate.cli.files import check_output, read_module_bytes
 from replicate.cli.options import Debug, EngineName
 from replicate.cli.terminal import cell, size_of, terminal
+from replicate.errors import ReplicateError
+from replicate.outfiles import write_whole
 
 __all__ = ["bake"]
 
@@ -36,9 +38,10 @@ def bake(
     It has no start function. An exported _initialize stays, and a host that follows WASI calls it again: leave it out with
     --without-export if the snapshot was taken after it.
     """
+    check_output(output, file, snapshot)
     taken = Snapshot.load(snapshot)
     with terminal.working("writing"):
         wasm = read_module_bytes(file, load_engine(engine))
         baked = taken.to_wasm(wasm, ignore_host_state=ignore_host_state, without_exports=without_export or ())
-        output.write_bytes(baked)
+        write_whole(output, baked, what="the module", error=ReplicateError)
     terminal.say(cell(f"{output}: {size_of(len(baked))}"))

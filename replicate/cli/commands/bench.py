@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated
 
@@ -20,6 +19,7 @@ from replicate.cli.bench.screen import show_comparison, show_result
 from replicate.cli.bench.slow_down import slowed_down
 from replicate.cli.calls import parse_call
 from replicate.cli.failures import exit_codes
+from replicate.cli.files import check_output
 from replicate.cli.options import Debug, EngineName
 from replicate.cli.terminal import cell, terminal
 from replicate.errors import ReplicateError
@@ -89,7 +89,7 @@ def bench(
     # Before measuring for minutes.
     old = None if compare is None else load_result(compare)
     for path in (json_file, report):
-        _check_writable(path)
+        check_output(path, target)
     if pictures is not None and pictures.exists() and not pictures.is_dir():
         raise ReplicateError(f"can't write pictures to {str(pictures)!r}: it's a file; give a folder")
     if target.endswith(".json"):
@@ -152,18 +152,3 @@ def _measure(
             pace=pace,
         )
     )
-
-
-def _check_writable(path: Path | None) -> None:
-    """Raise `ReplicateError` for a file that can't be written, before anything is measured."""
-    if path is None or str(path) == "-":
-        return
-    if path.is_dir():
-        reason = "it's a folder"
-    elif not path.parent.is_dir():
-        reason = f"there's no folder {str(path.parent)!r}"
-    elif not os.access(path if path.exists() else path.parent, os.W_OK):
-        reason = "that isn't allowed"
-    else:
-        return
-    raise ReplicateError(f"can't write {str(path)!r}: {reason}; give another file")

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from replicate.cli.options import Debug
+from replicate.cli.options import Debug, complete_engine
 from replicate.cli.terminal import cell, terminal
 from replicate.processes.environments import load_environment
 from replicate.processes.installing import install_environment
@@ -19,10 +19,16 @@ _WIDEST_NEWS = 100
 
 
 def install(
-    engine: Annotated[str, typer.Argument(metavar="ENGINE", help="The engine; see 'replicate engines'.")],
+    engine: Annotated[
+        str,
+        typer.Argument(metavar="ENGINE", help="The engine; see 'replicate engines'.", autocompletion=complete_engine),
+    ],
     force: Annotated[bool, typer.Option("--force", help="Build it again, even if it's there and works.")] = False,
     python: Annotated[
-        Path | None, typer.Option("--python", metavar="PATH", help="The interpreter to build it with.")
+        Path | None,
+        typer.Option(
+            "--python", metavar="PATH", help="The interpreter to build it with; with --force, if another one did."
+        ),
     ] = None,
     debug: Debug = False,
 ) -> None:

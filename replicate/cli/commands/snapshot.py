@@ -9,7 +9,7 @@ import typer
 
 from replicate import FuncRef
 from replicate.cli.calls import parse_call
-from replicate.cli.files import load_module
+from replicate.cli.files import check_output, load_module
 from replicate.cli.options import Debug, EngineName
 from replicate.cli.terminal import cell, size_of, terminal
 
@@ -32,6 +32,7 @@ def snapshot(
     integers (7, -7, 0x1f), floats (1.5, inf, nan) and null. If a call traps nothing is saved.
     """
     calls = [parse_call(each) for each in call or []]
+    check_output(output, file)
     loaded = load_module(file, engine)
     with loaded.start() as instance:
         for each in calls:

@@ -31,13 +31,17 @@ def verify(
     skip: Annotated[
         list[str] | None, typer.Option("--skip", metavar="NAME", help="An export not to call; any number.")
     ] = None,
+    timeout: Annotated[
+        float, typer.Option("--timeout", metavar="SECONDS", min=0.001, help="The longest that a call may take.")
+    ] = 5.0,
     debug: Debug = False,
 ) -> None:
     """Try whether a module's state is carried to replicas bit for bit.
 
     Scripts of random calls run on a lone instance, and beside it on instances whose state goes through snapshots, files and
     pools after every call. All must give the same results, traps and states. If one doesn't, the shortest script that
-    shows it is printed, and the exit code is 1. Imports that aren't WASI are given stand-ins that return zeros.
+    shows it is printed, and the exit code is 1. Imports that aren't WASI are given stand-ins that return zeros. An export
+    that takes longer than --timeout is left out from then on, and named at the end.
 
     Needs the extra 'testing'.
     """
@@ -61,6 +65,7 @@ def verify(
             max_calls=calls,
             seed=seed,
             skip=skip or (),
+            timeout=timeout,
             on_example=lambda: progress.advance(task),
         )
         tried = int(progress.tasks[0].completed)
