@@ -370,7 +370,9 @@ class PoolCore:
         """Take the handle back, free the slot, and note that `owner`'s transaction has ended."""
         instance = self.instances[slot.number]
         interrupted = failed and instance.limit is not None and instance.limit.interrupted
-        dirty = not self._retire_guest(instance) or failed or dirty or self._resets
+        # What a call that was cut short has left isn't what a read leaves.
+        cut = instance.cut_short is not None
+        dirty = not self._retire_guest(instance) or failed or dirty or cut or self._resets
         lost = instance.gate.locked() or instance.is_lost
         if lost:
             # Its process has ended, or another thread is still inside, through a handle that was passed on.
@@ -510,6 +512,7 @@ class PoolCore:
         """Kill the handle and all that hangs on it; tell whether the host-side state is still sound."""
         instance.guest._kill()
         instance.limit = None
+        instance.cut_short = None
         instance.generation += 1
         return instance.settle_state()
 

@@ -139,10 +139,12 @@ class HelpedReferences:
         ordered = self._hand.identify
         if first is not None:
             ordered = (first, *(name for name in ordered if name != first))
+        before = self._instance.cut_short
         for name in ordered:
             try:
                 index: int = self._instance.call_bits(name)
             except Trap:
+                self._instance.cut_short = before
                 continue
             if index == _UNKNOWN:
                 break

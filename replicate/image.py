@@ -93,8 +93,9 @@ class StateImage:
     def prepare(self, leader: Instance) -> SmallState:
         """Capture what `commit` needs that takes time, while the image is still shared.
 
-        Raises `NotReplicableError` and `StateError`.
+        Raises `CutShortError`, `NotReplicableError` and `StateError`.
         """
+        leader.check_whole()
         small = small_state.capture(leader, known=self._small)
         for memory in self._shared:
             memory.prepare(leader)

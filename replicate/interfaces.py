@@ -20,6 +20,7 @@ import attrs
 from replicate.binary import GlobalType, ModuleInfo, Prepared, StatePlan, TableSlot
 from replicate.errors import (
     ArgumentTypeError,
+    CutShortError,
     MissingExportError,
     NotReplicableError,
     StateError,
@@ -284,6 +285,8 @@ class Instance(abc.ABC):
         self.state_shared = False
         """A mutable value of `state` was handed out since this was last cleared."""
         self.local: dict[str, Any] = {}
+        self.cut_short: str | None = None
+        """What ended a guest call, since the transaction began, before the guest had done what it was doing; see `note_cut`."""
         self.gate = Gate()
         self.generation = 0
         """Counts the transactions and rebuilds so far: references remember it and die when it moves on."""
@@ -301,7 +304,8 @@ class Instance(abc.ABC):
         """Give a callable for the exported function `name` (reserved exports included), as fast as the runtime allows.
 
         It checks its arguments before entering the guest, goes through `gate`, re-raises a host function's exception as
-        it was, and raises `Trap` with code and frames. Raises `MissingExportError` for an unknown name. A reference to a
+        it was, and raises `Trap` with code and frames; of whatever ends a call once the guest was entered it tells `note_cut`
+        first. Raises `MissingExportError` for an unknown name. A reference to a
         function must be of the parameter's type, as `replicate.binary.Subtypes` tells; what host functions return likewise.
         """
 
@@ -451,6 +455,24 @@ class Instance(abc.ABC):
         """Run the start function, if the module has one."""
         if self.plan.start is not None:
             self.bind(self.plan.start)()
+
+    def note_cut(self, error: BaseException) -> None:
+        """Note that a call of the guest ended in this error, with what it was doing half done.
+
+        A call that a host function makes doesn't count: what it catches, or lets on, is between it and the guest that called
+        it. Emscripten's exceptions work like that.
+        """
+        if self.cut_short is None and not self.gate.host_thread:
+            first, _, _ = str(error).partition("\n")
+            self.cut_short = f"{type(error).__name__}: {first}" if first else type(error).__name__
+
+    def check_whole(self) -> None:
+        """Raise `CutShortError` if a call of this transaction left the guest with something half done."""
+        if self.cut_short is not None:
+            raise CutShortError(
+                f"this write isn't committed: a guest call in it was cut short ({self.cut_short}), half done, so all of it is "
+                "rolled back. Let the error leave the write, and try something else in another one"
+            )
 
     def start(self, *, initialize: bool = True) -> None:
         """Run what an instance runs before anything else: its start function, then ``_initialize`` if it's exported."""

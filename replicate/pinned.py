@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from replicate.callables import run_whole
 from replicate.errors import ConcurrentUseError, DeadHandleError
 from replicate.limits import Limit, ticker
 
@@ -70,7 +71,7 @@ class PinnedRead:
             instance.limit = limit
             ticker.watch(limit)
             limit.check()
-            result = fn(self._guest)
+            result = run_whole(fn, self._guest)
             failed = False
             return result
         finally:

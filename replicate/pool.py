@@ -203,6 +203,9 @@ class Pool:
         back. Writers are served first come, first served. Raises `PoolTimeoutError`, `GuestTimeoutError`, `PoolClosedError`,
         `NestedTransactionError`, `NotReplicableError` or `StateError` for a state that can't be carried to replicas (rolled
         back), and whatever `fn` raises.
+
+        A trap, an exit or a host function's exception that ends a guest call leaves half of what the call does: a write that
+        catches it may still look at the guest, but isn't committed. Raises `CutShortError`, having rolled back.
         """
         fn = runnable(fn, in_worker=in_worker)
         with _Writing(self, timeout) as guest:

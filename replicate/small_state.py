@@ -76,9 +76,11 @@ def _portable(reference: Reference, place: str, findings: list[Finding]) -> int 
 
 def is_dropped(instance: Instance, probe: str) -> bool:
     """Tell whether a segment is gone: the probe initialises from it, one past an empty segment's end, and traps."""
+    before = instance.cut_short
     try:
         instance.call(probe)
     except Trap:
+        instance.cut_short = before
         return True
     return False
 

@@ -46,6 +46,7 @@ def bind_function(instance: WasmerInstance, name: str, shape: Shape, slot: list[
             return slot[0](*values)
         except BaseException as error:
             fault = cell.fault(error)
+            instance.note_cut(fault)
             if fault is error:
                 raise
             raise fault from error

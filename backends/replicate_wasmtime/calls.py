@@ -114,7 +114,10 @@ def _fault(cell: Cell, error: int | None, trap: int) -> BaseException:
     """Give the exception for a call that failed: a host function's own, else the trap or error."""
     pending, cell.pending = cell.pending, None
     fault: BaseException = trap_error(trap) if trap else engine_error(error or 0)
-    return fault if pending is None else pending
+    if pending is not None:
+        fault = pending
+    cell.instance.note_cut(fault)
+    return fault
 
 
 def _run(instance: WasmtimeInstance, cell: Cell, shape: Shape, function: Any, values: Sequence[Any]) -> bytes:

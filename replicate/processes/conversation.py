@@ -155,7 +155,7 @@ class AskingInstance(Instance):
                 raise self._failed(error) from None
             finally:
                 self._set_waiting(False)
-        kind, value, more = message
+        kind, value, more, self.cut_short = message
         if kind == Kind.RESULT:
             if pending is not None and self.pending is pending:
                 self._synced(pending, more)

@@ -21,9 +21,10 @@ class Kind:
     """Say what a message of the worker is. (Plain numbers: members of an enumeration take a microsecond to unpickle.)"""
 
     RESULT: Final = 0
-    """``(RESULT, value, cost)``; `cost` of the sync is the bytes copied and those private now, None where there was none."""
+    """``(RESULT, value, cost, cut)``; `cost` of the sync is the bytes copied and those private now, None where there was none;
+    `cut` is the instance's `cut_short`."""
     ERROR: Final = 1
-    """``(ERROR, exception, whether the sync had succeeded)``"""
+    """``(ERROR, exception, whether the sync had succeeded, cut)``"""
     HOST_CALL: Final = 2
     """``(HOST_CALL, position of the import, arguments)``; answered with ``(True, result)`` or ``(False, exception)``."""
 

@@ -63,6 +63,10 @@ class Worker:
             raise EngineError("this worker's instance couldn't be made")
         return self._instance
 
+    @property
+    def _cut_short(self) -> str | None:
+        return None if self._instance is None else self._instance.cut_short
+
     # -- serving -------------------------------------------------------------------------------------------------------
 
     def serve(self) -> None:
@@ -74,7 +78,7 @@ class Worker:
                 raise
             except Exception as error:
                 unread = WorkerError(f"what was sent can't be read in the worker process: {error!r}")
-                self.channel.send((Kind.ERROR, pack_error(unread), False))
+                self.channel.send((Kind.ERROR, pack_error(unread), False, self._cut_short))
             else:
                 self._answer(message)
 
@@ -94,11 +98,11 @@ class Worker:
             if writes:
                 self._write(writes)
             result = self._operations[operation](*arguments)
-            data = self._pickled((Kind.RESULT, result, cost))
+            data = self._pickled((Kind.RESULT, result, cost, self._cut_short))
         except EndOfWorkerError:
             raise
         except BaseException as error:
-            data = pickle.dumps((Kind.ERROR, pack_error(error), synced), 5)
+            data = pickle.dumps((Kind.ERROR, pack_error(error), synced, self._cut_short), 5)
         finally:
             self._depth -= 1
         self.channel.send_pickled(data)
@@ -122,6 +126,7 @@ class Worker:
             self.objects.forget()
             instance.guest._kill()
             instance.generation += 1
+            instance.cut_short = None
             if instance.state_shared:
                 instance.state_shared = False
                 try:

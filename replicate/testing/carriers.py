@@ -235,7 +235,10 @@ class ThroughPool(Carrier):
 
     def call(self, call: Call) -> list[tuple[str, Outcome]]:
         def make(guest: Guest) -> Outcome:
-            return perform(guest, call, self.log)
+            outcome = perform(guest, call, self.log)
+            # What a trap leaves is no state to go on with, but it's one to be carried like any, and the lone instance goes on.
+            guest._live().cut_short = None
+            return outcome
 
         try:
             read = self.pool.read(make, timeout=self.seconds)

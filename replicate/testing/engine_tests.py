@@ -389,6 +389,31 @@ class EngineTests:
             assert "fail" in [entry.name for entry in caught.traceback]
             assert instance.call("plain", 4) == 8
 
+    def test_a_call_that_was_cut_short_is_noted(self, engine: Engine) -> None:
+        """A pool commits nothing of a write in which one was; what never entered the guest, or a host function caught, isn't."""
+
+        def add(guest: Any, a: int, b: int) -> int:
+            if not a:
+                raise LookupError("mine")
+            with pytest.raises(LookupError):
+                guest.call("add", 0, 0)
+            return 7
+
+        with self.make(engine, HOST, _host(add=HostFunction(add, caller=True))) as instance:
+            with pytest.raises(ArityError):
+                instance.call("add")
+            assert (instance.call("add", 1, 0), instance.cut_short) == (7, None)
+            for attempt in (instance.call, instance.call_bits):
+                instance.cut_short = None
+                with pytest.raises(LookupError):
+                    attempt("add", 0, 0)
+                assert instance.cut_short == "LookupError: mine"
+        with self.make(engine, '(module (func (export "trap") unreachable))') as instance:
+            with pytest.raises(Trap):
+                instance.call("trap")
+            assert instance.cut_short is not None
+            assert instance.cut_short.startswith("Trap: ")
+
     def test_a_base_exception_crosses_the_guest_too(self, engine: Engine) -> None:
         def stop(a: int, b: int) -> int:
             raise KeyboardInterrupt
