@@ -544,6 +544,13 @@ class _Opening:
         self._opened = opened
         self._pool: AsyncPool | None = None
 
+    def __getattr__(self, name: str) -> Any:
+        if hasattr(AsyncPool, name):
+            raise AttributeError(
+                f"this isn't a pool yet, so it has no {name!r}: await it, or use it in 'async with ... as pool'"
+            )
+        raise AttributeError(name)
+
     def __await__(self) -> Generator[Any, Any, AsyncPool]:
         return self._opened().__await__()
 

@@ -12,6 +12,7 @@ from replicate.binary import FuncType, GlobalType, Import, MemoryType, ModuleInf
 from replicate.callables import does_nothing
 from replicate.errors import ArgumentError, Finding, ImportTypeError, MissingImportError, NotReplicableError
 from replicate.imports import Companion, CompanionFunction, HostFunction, HostGlobal, HostMemory, HostTable, Imports
+from replicate.limits import is_amount
 from replicate.values import value_to_bits
 
 __all__ = [
@@ -260,6 +261,8 @@ def _check_null(name: str, kind: TableType) -> None:
 
 
 def _check_limits(name: str, least: int, most: int | None, minimum: int, maximum: int | None) -> None:
+    if not is_amount(minimum) or not (maximum is None or is_amount(maximum)):
+        raise ImportTypeError(f"import {name} got the limits {minimum!r:.40} and {maximum!r:.40}; give ints")
     if minimum < least:
         raise ImportTypeError(f"import {name} needs a minimum of {least}, and got {minimum}")
     if most is not None and (minimum > most or (maximum is not None and maximum > most)):

@@ -67,6 +67,8 @@ def load_engine(name: str = "wasmtime") -> Engine:
     Raises `UnknownEngineError` for a name that isn't registered, and `EngineUnavailableError`, saying what to install, when
     its runtime can't be imported here.
     """
+    if not isinstance(name, str):
+        engine_point(name)  # which finds none of that name, and says so
     with _lock:
         engine = _engines.get(name)
         if engine is not None:

@@ -26,6 +26,7 @@ from replicate.errors import (
     SnapshotError,
     StateError,
     TableAccessError,
+    UnknownEngineError,
     WasiError,
 )
 from replicate.limits import ResourceLimits
@@ -71,6 +72,24 @@ def test_an_option_of_an_async_pool() -> None:
             await AsyncPool.open(MODULE, max_memory="1G")  # type: ignore[arg-type]
 
     asyncio.run(test())
+
+
+def test_an_async_pool_that_nobody_has_awaited() -> None:
+    with pytest.raises(AttributeError, match="isn't a pool yet.*await it"):
+        AsyncPool.open(MODULE).read(lambda guest: None)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("limits", [("1", None), (1, "2"), (-1, None), (1.0, None)])
+def test_limits_of_an_imported_memory(limits: Any) -> None:
+    module = replicate.load_engine().compile('(module (import "host" "memory" (memory 0)))')
+    with pytest.raises(ImportTypeError, match=r"host\.memory got"):
+        module.instantiate({"host": {"memory": replicate.HostMemory(limits[0], maximum=limits[1])}})
+
+
+@pytest.mark.parametrize("name", [3, ["wasmtime"], None])
+def test_an_engines_name(name: Any) -> None:
+    with pytest.raises(UnknownEngineError, match="no engine is called"):
+        replicate.load_engine(name)
 
 
 @pytest.mark.parametrize("kind", [Pool, AsyncPool])
