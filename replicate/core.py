@@ -68,7 +68,7 @@ def open_core(
 ) -> PoolCore:
     """Open what a pool is made of; `options` are those of `configure`, and `bounded` is told what bounds the start."""
     timeout = check_timeout(timeout)
-    check_options(init=init, run_start=run_start, snapshot=snapshot, **options)
+    check_options(source=source, init=init, run_start=run_start, snapshot=snapshot, **options)
     if init is not None:
         check_callable(init, what="init")
     taken = snapshot if snapshot is None or isinstance(snapshot, Snapshot) else Snapshot.load(snapshot)

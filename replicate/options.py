@@ -48,6 +48,11 @@ def _is_share(value: Any) -> bool:
 _COUNT = "give an int: a pool has at least 1"
 _SWITCH = _Option(_is(bool), "give True or False", needed=True)
 _OPTIONS = {
+    "source": _Option(
+        lambda value: not isinstance(value, type),
+        "give an object of it, such as KeyValueAdapter(), or a path, the binary as bytes, or WAT text",
+        needed=True,
+    ),
     "engine": _Option(
         _is(str, Engine),
         "give the name of an engine, as replicate.engine_names() lists them, or an Engine",

@@ -30,6 +30,7 @@ from replicate.errors import (
     WasiError,
 )
 from replicate.limits import ResourceLimits
+from replicate_kv import KeyValueAdapter
 
 MODULE = """(module (memory (export "memory") 1) (table (export "table") 1 funcref) (global (export "g") (mut i32) (i32.const 0))
   (func (export "get") (param i32) (result i32) (i32.load (local.get 0))))"""
@@ -64,6 +65,11 @@ def test_an_option_of_a_pool(name: str, value: Any) -> None:
 
     assert name in str(caught.value)
     assert repr(value)[:20] in str(caught.value) or name == "share"
+
+
+def test_an_adapters_class_in_an_adapters_place() -> None:
+    with pytest.raises(PoolOptionError, match=r"source is <class .*KeyValueAdapter'>; give an object of it"):
+        Pool.open(KeyValueAdapter, replicas=1)  # type: ignore[arg-type]
 
 
 def test_an_option_of_an_async_pool() -> None:
