@@ -15,12 +15,13 @@ from typing import Any, NoReturn, TypeVar
 from replicate.errors import ArgumentTypeError
 from replicate.handles import Guest
 
-__all__ = ["UNFINISHED", "check_callable", "does_nothing", "refuse_unfinished", "run_whole", "runnable"]
+__all__ = ["LATER", "UNFINISHED", "check_callable", "does_nothing", "refuse_unfinished", "run_whole", "runnable"]
 
 T = TypeVar("T")
 UNFINISHED: frozenset[type] = frozenset({CoroutineType, GeneratorType, AsyncGeneratorType})
 """The types of what is still to run. Looked at by identity: that costs a read or write next to nothing."""
-_LATER = inspect.CO_COROUTINE | inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
+LATER = inspect.CO_COROUTINE | inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
+"""The flags of functions that do nothing when they're called."""
 _KINDS = (
     (inspect.CO_COROUTINE, "a coroutine function (async def)"),
     (inspect.CO_ASYNC_GENERATOR, "an async generator function"),
@@ -35,7 +36,7 @@ _INSTEAD = (
 def runnable(fn: Callable[[Guest], T], *, in_worker: bool) -> Callable[[Guest], T]:
     """Give what a transaction calls for `fn`; raise `ArgumentTypeError` for what wouldn't do its work then."""
     code = getattr(fn, "__code__", None)
-    if code is None or code.co_flags & _LATER:
+    if code is None or code.co_flags & LATER:
         check_callable(fn, what="what a transaction runs")
     return partial(Guest.run, fn=fn) if in_worker else fn
 

@@ -6,11 +6,11 @@ import os
 import time
 from collections.abc import Callable, Hashable, Mapping
 from pathlib import Path
-from types import TracebackType
+from types import FunctionType, TracebackType
 from typing import Any, Literal, TypeVar
 
 from replicate.adapter import Adapter, ResetRule
-from replicate.callables import UNFINISHED, refuse_unfinished, run_whole, runnable
+from replicate.callables import LATER, UNFINISHED, refuse_unfinished, run_whole, runnable
 from replicate.configuration import Workers
 from replicate.core import PoolCore, ThreadWaiter, check_core, open_core
 from replicate.errors import PoolClosedError, PoolTimeoutError
@@ -168,21 +168,24 @@ class Pool:
         use of the guest, where the pool has worker processes, and all the same where it hasn't.
         """
         core = self._core
-        fn = runnable(fn, in_worker=in_worker)
+        # Spelled out, here and in `write`: calls of functions are much of what a short read costs.
+        if in_worker or type(fn) is not FunctionType or fn.__code__.co_flags & LATER:
+            fn = runnable(fn, in_worker=in_worker)
         limit = core.limit(timeout)
-        owner: Hashable = None
-        slot = None
-        if any_thread:
-            owner, slot = core.enter_read()
-        if slot is not None or not any_thread:
-            with _Reading(self, limit, owner, slot) as guest:
-                result = fn(guest)
+        if not any_thread:
+            with _Reading(self, limit) as guest:
+                result: T = fn(guest)
                 if type(result) in UNFINISHED:
                     refuse_unfinished(result, fn)
                 return result
+        owner, slot = core.enter_read()
+        if slot is not None:
+            with _Reading(self, limit, owner, slot) as guest:
+                result = run_whole(fn, guest)
+                return result
         try:
-            served: T = self._servers.run(fn, limit or Limit(core.engine, None), owner)
-            return served
+            result = self._servers.run(fn, limit or Limit(core.engine, None), owner)
+            return result
         finally:
             core.leave(owner)
 
@@ -207,9 +210,13 @@ class Pool:
         A trap, an exit or a host function's exception that ends a guest call leaves half of what the call does: a write that
         catches it may still look at the guest, but isn't committed. Raises `CutShortError`, having rolled back.
         """
-        fn = runnable(fn, in_worker=in_worker)
+        if in_worker or type(fn) is not FunctionType or fn.__code__.co_flags & LATER:
+            fn = runnable(fn, in_worker=in_worker)
         with _Writing(self, timeout) as guest:
-            return run_whole(fn, guest)
+            result: T = fn(guest)
+            if type(result) in UNFINISHED:
+                refuse_unfinished(result, fn)
+            return result
 
     def reading(self, *, timeout: float | None = None) -> _Reading:
         """Open a read as a context manager that gives the guest handle; see `read`."""
