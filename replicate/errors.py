@@ -24,7 +24,6 @@ __all__ = [
     "ChecksumError",
     "ComponentError",
     "ConcurrentUseError",
-    "CutShortError",
     "DeadHandleError",
     "EngineError",
     "EngineUnavailableError",
@@ -334,13 +333,6 @@ class PoolClosedError(PoolError, RuntimeError):
 
 class PoolTimeoutError(PoolError, TimeoutError):
     """Report that no replica, or not the leader, came free in time."""
-
-
-class CutShortError(PoolError):
-    """Report a write in which a guest call was cut short and the error caught: it isn't committed, but rolled back.
-
-    A call that ends by a trap, an exit, a timeout or a host function's exception leaves what it was doing half done.
-    """
 
 
 class NestedTransactionError(PoolError, RuntimeError):

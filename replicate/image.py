@@ -93,9 +93,8 @@ class StateImage:
     def prepare(self, leader: Instance) -> SmallState:
         """Capture what `commit` needs that takes time, while the image is still shared.
 
-        Raises `CutShortError`, `NotReplicableError` and `StateError`.
+        Raises `NotReplicableError` and `StateError`.
         """
-        leader.check_whole()
         small = small_state.capture(leader, known=self._small)
         for memory in self._shared:
             memory.prepare(leader)

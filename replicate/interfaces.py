@@ -20,7 +20,6 @@ import attrs
 from replicate.binary import GlobalType, ModuleInfo, Prepared, StatePlan, TableSlot
 from replicate.errors import (
     ArgumentTypeError,
-    CutShortError,
     MissingExportError,
     NotReplicableError,
     StateError,
@@ -465,14 +464,6 @@ class Instance(abc.ABC):
         if self.cut_short is None and not self.gate.host_thread:
             first, _, _ = str(error).partition("\n")
             self.cut_short = f"{type(error).__name__}: {first}" if first else type(error).__name__
-
-    def check_whole(self) -> None:
-        """Raise `CutShortError` if a call of this transaction left the guest with something half done."""
-        if self.cut_short is not None:
-            raise CutShortError(
-                f"this write isn't committed: a guest call in it was cut short ({self.cut_short}), half done, so all of it is "
-                "rolled back. Let the error leave the write, and try something else in another one"
-            )
 
     def start(self, *, initialize: bool = True) -> None:
         """Run what an instance runs before anything else: its start function, then ``_initialize`` if it's exported."""

@@ -207,8 +207,8 @@ class Pool:
         `NestedTransactionError`, `NotReplicableError` or `StateError` for a state that can't be carried to replicas (rolled
         back), and whatever `fn` raises.
 
-        A trap, an exit or a host function's exception that ends a guest call leaves half of what the call does: a write that
-        catches it may still look at the guest, but isn't committed. Raises `CutShortError`, having rolled back.
+        Hazard: a trap, an exit or a host function's exception that ends a guest call leaves half of what the call does, and a
+        write that catches it and returns commits that half.
         """
         if in_worker or type(fn) is not FunctionType or fn.__code__.co_flags & LATER:
             fn = runnable(fn, in_worker=in_worker)

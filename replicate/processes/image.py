@@ -189,10 +189,9 @@ class RemoteImage:
     def prepare(self, leader: Instance) -> Commit:
         """Have the leader append what it has changed to the log, or write new bases; nobody looks at either yet.
 
-        Raises `CutShortError`, `NotReplicableError` and `StateError`.
+        Raises `NotReplicableError` and `StateError`.
         """
         remote, epoch = _remote(leader), self._now.epoch
-        remote.check_whole()
         remote.state.check()
         proposal: Proposal = remote.ask("prepare_commit", epoch.tail, epoch.capacity)
         if proposal.entries is None or epoch.is_worn:

@@ -235,10 +235,7 @@ class ThroughPool(Carrier):
 
     def call(self, call: Call) -> list[tuple[str, Outcome]]:
         def make(guest: Guest) -> Outcome:
-            outcome = perform(guest, call, self.log)
-            # What a trap leaves is no state to go on with, but it's one to be carried like any, and the lone instance goes on.
-            guest._live().cut_short = None
-            return outcome
+            return perform(guest, call, self.log)
 
         try:
             read = self.pool.read(make, timeout=self.seconds)

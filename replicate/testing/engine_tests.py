@@ -390,7 +390,7 @@ class EngineTests:
             assert instance.call("plain", 4) == 8
 
     def test_a_call_that_was_cut_short_is_noted(self, engine: Engine) -> None:
-        """A pool commits nothing of a write in which one was; what never entered the guest, or a host function caught, isn't."""
+        """A pool restores the replica of a read in which one was; what never entered the guest, or a host function caught, isn't."""
 
         def add(guest: Any, a: int, b: int) -> int:
             if not a:
