@@ -14,7 +14,14 @@ from __future__ import annotations
 from replicate_trealla.adapter import TreallaAdapter
 from replicate_trealla.aio import AsyncInterpreter, AsyncPrologPool
 from replicate_trealla.answers import Answer
-from replicate_trealla.errors import ConsultError, InterpreterError, PrologError, PrologSyntaxError, TermError
+from replicate_trealla.errors import (
+    ConsultError,
+    InterpreterError,
+    MutationError,
+    PrologError,
+    PrologSyntaxError,
+    TermError,
+)
 from replicate_trealla.interpreter import Consulted, Interpreter
 from replicate_trealla.prolog import Prolog, PrologPool
 from replicate_trealla.queries import AsyncQuery, Query
@@ -31,6 +38,7 @@ __all__ = [
     "Consulted",
     "Interpreter",
     "InterpreterError",
+    "MutationError",
     "Opaque",
     "Prolog",
     "PrologError",

@@ -5,22 +5,27 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Iterable, Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, TypeAlias
+from typing import TYPE_CHECKING, ClassVar, Literal, TypeAlias
 
 from replicate.adapter import Adapter, ResetRule
+from replicate.errors import AdapterError, ArgumentRangeError
 from replicate.imports import ImportValue
 from replicate.wasi import Clock, Preopen, SystemClock, Wasi
 from replicate_trealla import abi, fetch, mailbox, output
 from replicate_trealla.interpreter import Interpreter, read_program
+from replicate_trealla.watch import watched
 
 if TYPE_CHECKING:
     from replicate.handles import Guest
 
-__all__ = ["Preopens", "TreallaAdapter"]
+__all__ = ["OnMutation", "Preopens", "TreallaAdapter", "refuses_mutations"]
 
 Preopens: TypeAlias = "Mapping[str, str | os.PathLike[str]] | Iterable[Preopen]"
 """Folders a guest may use, as `replicate.wasi.Wasi` takes them."""
+
+
+OnMutation: TypeAlias = Literal["reset", "raise"]
+"""What becomes of a read that changes facts: it's forgotten, or it's an error too."""
 
 
 class TreallaAdapter(Adapter):
@@ -38,7 +43,6 @@ class TreallaAdapter(Adapter):
     """
 
     name: ClassVar[str] = "trealla"
-    reset: ResetRule = "on_commit"
     wasi: Wasi
 
     def __init__(
@@ -67,9 +71,19 @@ class TreallaAdapter(Adapter):
             line_buffered=False,
         )
 
-    def source(self) -> Path:
-        """Give the module's path, fetching it if need be."""
-        return fetch.module_path(self._wasm)
+    @property
+    def reset(self) -> ResetRule:  # type: ignore[override]
+        """The cheaper rule, beside which reads that change something are noticed; the strict one for a module that can't."""
+        return "on_commit" if self.notes_changes else "each_read"
+
+    @property
+    def notes_changes(self) -> bool:
+        """Whether this module lets it be noticed that a goal has changed something."""
+        return watched(fetch.module_path(self._wasm)).notes
+
+    def source(self) -> bytes:
+        """Give the module, fetching it if need be, made to note what goals change."""
+        return watched(fetch.module_path(self._wasm)).wasm
 
     def imports(self) -> dict[str, dict[str, ImportValue]]:
         """Give the host calls, and a faster clock than WASI's: every query asks twice what time it is."""
@@ -91,3 +105,15 @@ class TreallaAdapter(Adapter):
         """Give a replica random numbers of its own, if asked for."""
         if self._reseed:
             Interpreter(guest).query_once("set_seed(Seed)", bindings={"Seed": secrets.randbits(30)})
+
+
+def refuses_mutations(adapter: TreallaAdapter, on_mutation: OnMutation) -> bool:
+    """Tell whether changes by reads are an error; raise `ArgumentRangeError` or `AdapterError` where that can't be."""
+    if on_mutation not in ("reset", "raise"):
+        raise ArgumentRangeError(f"on_mutation is {on_mutation!r}; use 'reset' or 'raise'")
+    if on_mutation == "raise" and not adapter.notes_changes:
+        raise AdapterError(
+            "this Trealla's builtins aren't where they're expected, so changes by reads can't be noticed: leave on_mutation "
+            "out; replicas are then reset after each read"
+        )
+    return on_mutation == "raise"

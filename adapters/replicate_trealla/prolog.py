@@ -18,7 +18,7 @@ from replicate.pool import Pool
 from replicate.registry import load_engine
 from replicate.stats import PoolStats
 from replicate.wasi import Clock
-from replicate_trealla.adapter import Preopens, TreallaAdapter
+from replicate_trealla.adapter import OnMutation, Preopens, TreallaAdapter, refuses_mutations
 from replicate_trealla.answers import Answer
 from replicate_trealla.interpreter import (
     Bindings,
@@ -28,7 +28,7 @@ from replicate_trealla.interpreter import (
     read_program,
     request_for,
 )
-from replicate_trealla.jobs import Failed, Programs, Succeed
+from replicate_trealla.jobs import Ask, Failed, Programs, Succeed
 from replicate_trealla.queries import PinnedSteps, Query, Stream, first
 from replicate_trealla.session import Message, forget_session, session_of
 from replicate_trealla.steps import Collect
@@ -126,9 +126,10 @@ class PrologPool:
             pool.execute("assertz(edge(b, c))")
             pool.query_all("edge(X, Y)")  # [{'X': Atom('a'), 'Y': Atom('b')}, ...]
 
-    `replicas` defaults to the number of usable cores. `reset` says when a replica forgets what queries changed in it:
-    ``"on_commit"``, the default here, at the next commit, so that the effects of a query that has any (``assertz/1``,
-    ``bb_put/2``, flags) may be seen by others until then; ``"each_read"`` at its end, which costs more. `min_replicas`,
+    A query never sees what another one changed: a goal that changes facts, flags, operators or streams in a read is noticed,
+    and its replica reset. With ``on_mutation="raise"`` one that changes facts, flags or operators raises `MutationError`, too.
+    Under ``reset="each_read"`` all replicas are reset after each query, and random numbers start anew in each; the default,
+    ``"on_commit"``, does so when it must. `replicas` defaults to the number of usable cores. `min_replicas`,
     `memory`, `interruptible`, `max_memory`, `name` and `workers` are as in `replicate.Pool.open`; the other options are
     `TreallaAdapter`'s. Raises what `Pool.open` raises, and `ConsultError` for the programs.
 
@@ -143,6 +144,7 @@ class PrologPool:
         min_replicas: int | None = None,
         engine: str | Engine = "wasmtime",
         reset: ResetRule | None = None,
+        on_mutation: OnMutation = "reset",
         memory: MemoryMode = "auto",
         interruptible: bool = True,
         max_memory: int | None = None,
@@ -159,6 +161,7 @@ class PrologPool:
         adapter = TreallaAdapter(
             wasm=wasm, program=program, consult=consult, preopens=preopens, env=env, clock=clock, reseed=reseed
         )
+        self._refuses = refuses_mutations(adapter, on_mutation)
         self.pool = Pool.open(
             adapter,
             engine=engine,
@@ -196,7 +199,7 @@ class PrologPool:
         limit = checked_limit(limit)
         if stream:
             return Stream(goal, request_for(goal, bindings, "stream"), limit, partial(self._pin, timeout))
-        return Query(goal, iter(self._collect(request_for(goal, bindings), limit, timeout)))
+        return Query(goal, iter(self._collect(request_for(goal, bindings), goal, limit, timeout)))
 
     def query_all(
         self, goal: str, *, bindings: Bindings | None = None, limit: int | None = None, timeout: float | None = None
@@ -207,19 +210,19 @@ class PrologPool:
     def query_once(self, goal: str, *, bindings: Bindings | None = None, timeout: float | None = None) -> Answer | None:
         """Give the first answer, or None if the goal fails; see `Interpreter.query_once`."""
         request = request_for(goal, bindings)
-        return first(self._collect(request, 1, timeout), goal)
+        return first(self._collect(request, goal, 1, timeout), goal)
 
-    def _collect(self, request: bytes, limit: int | None, timeout: float | None) -> list[Message]:
-        return self.pool.read(Collect(request, limit), timeout=timeout, any_thread=True, in_worker=True)
+    def _collect(self, request: bytes, goal: str, limit: int | None, timeout: float | None) -> list[Message]:
+        return self.pool.read(Ask(Collect(request, limit), goal, self._refuses), timeout=timeout, any_thread=True)
 
     def _pin(self, timeout: float | None) -> PinnedSteps:
-        return PinnedSteps(self.pool.pin(timeout=timeout))
+        return PinnedSteps(self.pool.pin(timeout=timeout), refuses=self._refuses)
 
     @contextmanager
     def reading(self, *, timeout: float | None = None) -> Iterator[Interpreter]:
         """Open a read for several queries on one version."""
         with self.pool.reading(timeout=timeout) as guest:
-            yield Interpreter(guest)
+            yield Interpreter(guest, refuses=self._refuses)
 
     # -- writes --------------------------------------------------------------------------------------------------------
 
@@ -278,6 +281,7 @@ class PrologPool:
     def branch(self, *, name: str | None = None, timeout: float | None = None) -> PrologPool:
         """Open a pool of its own that starts with this one's newest facts, for writes that must not count here."""
         branch = PrologPool.__new__(PrologPool)
+        branch._refuses = self._refuses
         branch.pool = self.pool.branch(name=name, timeout=timeout)
         return branch
 

@@ -17,6 +17,7 @@ from replicate_trealla import output
 from replicate_trealla.answers import is_answer
 from replicate_trealla.errors import InterpreterError
 from replicate_trealla.mailbox import KEY, MAILBOX, MASK
+from replicate_trealla.watch import EXPORT
 
 if TYPE_CHECKING:
     from replicate.handles import Guest
@@ -103,6 +104,7 @@ class Session:
         "_lost",
         "_mailbox",
         "_messages",
+        "_notes",
         "_out",
         "_settled",
         "_streams",
@@ -119,6 +121,7 @@ class Session:
         self.pointers = pointers
         self.broken = False
         """A call ended half-way, so the guest can't be used until it's restored."""
+        self._notes = EXPORT in guest.exports
         self._mailbox = guest.companion_memory(MAILBOX, "mailbox")
         self._out: list[bytes] = []
         self._err: list[bytes] = []
@@ -144,6 +147,14 @@ class Session:
         self._out.clear()
         self._err.clear()
 
+    def take_changed(self) -> int:
+        """Give what has been changed since this was last asked, as bits of `watch`'s.
+
+        To be asked at the end of each step, or what a write has changed would look like a change by the reads that follow.
+        """
+        changed: int = self.guest.call(EXPORT) if self._notes and not self.broken else 0
+        return changed
+
     def begin(self, goal: str) -> None:
         """Start the serving query, and all this is about, with a goal that loads the driver and goes on to serve."""
         text = goal.encode() + b"\0"
@@ -156,6 +167,7 @@ class Session:
                 "this Trealla couldn't load the adapter's driver: its version isn't known to work (0.23, 0.33)"
             )
         self._keep(self.pointers._replace(server=server))
+        self.take_changed()
 
     # -- requests ------------------------------------------------------------------------------------------------------
 
