@@ -23,6 +23,7 @@ from replicate_trealla.errors import (
     TermError,
 )
 from replicate_trealla.interpreter import Consulted, Interpreter
+from replicate_trealla.predicates import Goal
 from replicate_trealla.prolog import Prolog, PrologPool
 from replicate_trealla.queries import AsyncQuery, Query
 from replicate_trealla.terms import Atom, Compound, Opaque, Term, Variable, to_prolog
@@ -36,6 +37,7 @@ __all__ = [
     "Compound",
     "ConsultError",
     "Consulted",
+    "Goal",
     "Interpreter",
     "InterpreterError",
     "MutationError",

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, ClassVar, Literal, TypeAlias
 
 from replicate.adapter import Adapter, ResetRule
-from replicate.errors import AdapterError, ArgumentRangeError
+from replicate.configuration import Workers, wants_processes
+from replicate.errors import AdapterError, ArgumentRangeError, UnsupportedError
 from replicate.imports import ImportValue
 from replicate.wasi import Clock, Preopen, SystemClock, Wasi
 from replicate_trealla import abi, fetch, mailbox, output
-from replicate_trealla.interpreter import Interpreter, read_program
+from replicate_trealla.interpreter import Interpreter, read_program, register_held
+from replicate_trealla.predicates import Predicates, make_predicate
 from replicate_trealla.watch import watched
 
 if TYPE_CHECKING:
     from replicate.handles import Guest
+    from replicate.interfaces import Engine
 
-__all__ = ["OnMutation", "Preopens", "TreallaAdapter", "refuses_mutations"]
+__all__ = ["OnMutation", "Preopens", "TreallaAdapter", "calls_here", "refuses_mutations"]
 
 Preopens: TypeAlias = "Mapping[str, str | os.PathLike[str]] | Iterable[Preopen]"
 """Folders a guest may use, as `replicate.wasi.Wasi` takes them."""
@@ -33,6 +36,9 @@ class TreallaAdapter(Adapter):
 
     `wasm` is the path of the module; without it, it's what `fetch.module_path` finds or fetches. `program` is loaded when
     a pool is opened, and then the files `consult`, which are read when the adapter is made.
+
+    `predicates` are Python functions by ``"name/arity"``, as in `Interpreter.register`; they're there before programs are
+    loaded.
 
     `preopens`, `env` and `clock` are as in `replicate.wasi.Wasi`. With `reseed`, each replica gets a random generator
     state of its own when it moves to a new version; otherwise all draw the same numbers. It costs a query for each move.
@@ -55,11 +61,14 @@ class TreallaAdapter(Adapter):
         env: Mapping[str, str] | None = None,
         clock: Clock | str = "system",
         reseed: bool = False,
+        predicates: Predicates | None = None,
     ) -> None:
         self._wasm = wasm
         self._programs = [("user", program)] if program is not None else []
         self._programs += [(os.fspath(path), read_program(path)) for path in consult]
         self._reseed = reseed
+        self.held = [make_predicate(indicator, function) for indicator, function in (predicates or {}).items()]
+        """The predicates, to be held as long as there are instances."""
         # Not quiet: quiet mode stops loading at an unknown directive without a message.
         self.wasi = Wasi(
             args=["tpl", "--ns"],
@@ -93,6 +102,8 @@ class TreallaAdapter(Adapter):
         """Start the interpreter on the leader and load the programs; raise `AdapterError` if it isn't a Trealla."""
         abi.start(guest)
         interpreter = Interpreter(guest)
+        for held in self.held:
+            register_held(interpreter, held)
         for name, text in self._programs:
             interpreter.consult_text(text, name=name)
 
@@ -117,3 +128,19 @@ def refuses_mutations(adapter: TreallaAdapter, on_mutation: OnMutation) -> bool:
             "out; replicas are then reset after each read"
         )
     return on_mutation == "raise"
+
+
+def calls_here(adapter: TreallaAdapter, engine: str | Engine, workers: Workers | None) -> Callable[[], None]:
+    """Give a function that raises `UnsupportedError` if predicates can't be called, and call it if there are any."""
+    remote = wants_processes(engine, workers)
+
+    def check() -> None:
+        if remote:
+            raise UnsupportedError(
+                "Python predicates are called in the process that opened the pool, and this pool's guests are in worker "
+                "processes: open it with workers='threads', on an engine that can"
+            )
+
+    if adapter.held:
+        check()
+    return check

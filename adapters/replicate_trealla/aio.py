@@ -17,7 +17,7 @@ from replicate.interfaces import Engine
 from replicate.memory_modes import MemoryMode
 from replicate.stats import PoolStats
 from replicate.wasi import Clock
-from replicate_trealla.adapter import OnMutation, Preopens, TreallaAdapter, refuses_mutations
+from replicate_trealla.adapter import OnMutation, Preopens, TreallaAdapter, calls_here, refuses_mutations
 from replicate_trealla.answers import Answer
 from replicate_trealla.interpreter import (
     Bindings,
@@ -26,7 +26,8 @@ from replicate_trealla.interpreter import (
     read_program,
     request_for,
 )
-from replicate_trealla.jobs import Ask, Failed, Programs, Succeed
+from replicate_trealla.jobs import Ask, Failed, Programs, Register, Succeed
+from replicate_trealla.predicates import Predicates, Python, make_predicate
 from replicate_trealla.queries import (
     AsyncPinnedSteps,
     AsyncQuery,
@@ -128,10 +129,20 @@ class AsyncPrologPool:
         env: Mapping[str, str] | None = None,
         clock: Clock | str = "system",
         reseed: bool = False,
+        predicates: Predicates | None = None,
     ) -> None:
         adapter = TreallaAdapter(
-            wasm=wasm, program=program, consult=consult, preopens=preopens, env=env, clock=clock, reseed=reseed
+            wasm=wasm,
+            program=program,
+            consult=consult,
+            preopens=preopens,
+            env=env,
+            clock=clock,
+            reseed=reseed,
+            predicates=predicates,
         )
+        self._held = adapter.held
+        self._calls_here = calls_here(adapter, engine, workers)
         # Told later, when the module is there.
         self._refusing: Callable[[], bool] = partial(refuses_mutations, adapter, on_mutation)
         self._opening: Callable[[], Awaitable[AsyncPool]] = partial(
@@ -227,6 +238,16 @@ class AsyncPrologPool:
         programs = tuple((os.fspath(path), read_program(path)) for path in paths)
         return await self.pool.write(Programs(programs), timeout=timeout, in_worker=True)
 
+    async def register(self, indicator: str | None, function: Python, *, timeout: float | None = None) -> None:
+        """Make a Python function a predicate, in all replicas, by a write; see `PrologPool.register`.
+
+        It's called in worker threads, and must be a plain function. Before the pool is open, give it as `predicates`.
+        """
+        self._calls_here()
+        held = make_predicate(indicator, function)
+        await self.pool.write(Register(held), timeout=timeout)
+        self._held.append(held)
+
     @asynccontextmanager
     async def writing(self, *, timeout: float | None = None) -> AsyncIterator[AsyncInterpreter]:
         """Open a write for several goals: commit on leaving, roll back on an exception or cancellation."""
@@ -258,6 +279,7 @@ class AsyncPrologPool:
         branch = AsyncPrologPool.__new__(AsyncPrologPool)
         branch._pool = None
         refuses = self._refuses
+        branch._held, branch._calls_here = [*self._held], self._calls_here
         branch._refusing = lambda: refuses
         branch._opening = partial(self.pool.branch, name=name)
         return branch

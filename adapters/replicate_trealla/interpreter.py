@@ -15,9 +15,10 @@ import attrs
 from replicate.errors import ArgumentRangeError, ArgumentTypeError
 from replicate_trealla.answers import Answer, ball_of, shown
 from replicate_trealla.errors import ConsultError, PrologError, PrologSyntaxError
+from replicate_trealla.predicates import Held, Python, make_predicate
 from replicate_trealla.queries import Query, Stream, TransactionSteps, first, note_change
 from replicate_trealla.steps import Collect, Load, StopStream
-from replicate_trealla.terms import Atom, Compound, Term, variable_name, write_term
+from replicate_trealla.terms import Atom, Compound, Term, Variable, to_prolog, variable_name, write_term
 from replicate_trealla.text import check_goal, end_of_file, ends_open, line_of
 from replicate_trealla.watch import CHANGED_FACTS
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["Bindings", "Consulted", "Interpreter"]
 
 T = TypeVar("T")
+P = TypeVar("P", bound=Python)
 Bindings = Mapping[str, "Term | bool"]
 
 
@@ -45,14 +47,16 @@ class Interpreter:
     In a read, what a goal changes (``assertz/1`` and the like) is never committed: see `PrologPool`.
     """
 
-    __slots__ = ("_guest", "_left", "_refuses")
+    __slots__ = ("_guest", "_held", "_left", "_refuses")
 
-    def __init__(self, guest: Guest, *, refuses: bool = False) -> None:
+    def __init__(self, guest: Guest, *, refuses: bool = False, held: list[Held] | None = None) -> None:
         if inspect.iscoroutinefunction(guest.call):
             raise ArgumentTypeError(
                 f"{guest!r} is awaited, and an Interpreter isn't: use AsyncInterpreter, or AsyncPrologPool's own transactions"
             )
         self._guest = guest
+        self._held = _HELD if held is None else held
+        """What keeps predicates as long as whoever calls them."""
         self._left: list[int] = []
         self._refuses = refuses
         """Whether goals that change facts are an error."""
@@ -110,6 +114,42 @@ class Interpreter:
         What it changed before it failed or threw stays changed, until the transaction rolls back.
         """
         return self.query_once(goal, bindings=bindings)
+
+    # -- predicates ----------------------------------------------------------------------------------------------------
+
+    def register(self, indicator: str | None, function: Python) -> None:
+        """Make a Python function a predicate of module ``user``; `indicator` is ``"name/arity"``, None for the function's own.
+
+        The function gets the arguments as terms, `Variable` where they're unbound. It may return
+
+        - None or True to succeed, False to fail;
+        - a mapping of its parameters' names, or variables that it was given, to what they're to be unified with;
+        - a tuple, of a value for each argument, or ``...`` for one to be left alone;
+        - a `Goal` to be called;
+        - an iterator, such as a generator's: each element is a solution, one of the above or below, computed when Prolog asks
+          for another one; it's closed when Prolog wants no more;
+        - any other value, to be unified with the last argument.
+
+        What it raises is thrown: of a `PrologError` its ball, which `iso` helps to make, of any other exception
+        ``error(python_error(Type, Message), _)``; what the program doesn't catch comes back as the exception that it was.
+
+        Raises `PrologError` if there's a predicate of this name and arity, `ArgumentError` for what can't be one.
+
+        Hazards: it runs in the thread that runs the goal, and on whatever replica; a timeout doesn't stop it, but is looked at
+        when it returns. It can't ask the interpreter that calls it. What it does outside the guest isn't rolled back.
+        """
+        held = make_predicate(indicator, function)
+        register_held(self, held)
+        self._held.append(held)
+
+    def predicate(self, indicator: str | None = None) -> Callable[[P], P]:
+        """Make the decorated function a predicate; see `register`. ``@prolog.predicate("double/2")``."""
+
+        def register(function: P) -> P:
+            self.register(indicator, function)
+            return function
+
+        return register
 
     # -- programs ------------------------------------------------------------------------------------------------------
 
@@ -186,6 +226,28 @@ class Interpreter:
         except PrologError:
             return None
         return answer["Ball"] if answer else None
+
+
+# -- predicates --------------------------------------------------------------------------------------------------------
+
+_HELD: list[Held] = []
+"""Predicates of interpreters over handles of whose pool nothing is known."""
+
+
+def register_held(interpreter: Interpreter, held: Held) -> None:
+    """Add the clause for a predicate; raise `PrologError` if there's one of its name and arity."""
+    name, arity = Atom(held.predicate.name), held.predicate.arity
+    if interpreter.query_once("'$replicate':taken(Name, Arity)", bindings={"Name": name, "Arity": arity}) is not None:
+        indicator = Compound("/", (name, arity))
+        kind = Compound("permission_error", (Atom("modify"), Atom("procedure"), indicator))
+        raise PrologError(
+            f"{held.predicate.indicator} is there already: choose another name for the function",
+            ball=Compound("error", (kind, Atom("register"))),
+        )
+    head: Term = name(*(Variable(f"A{at}") for at in range(arity))) if arity else name
+    interpreter.consult_text(
+        f"{to_prolog(head)} :- '$replicate':host({held.number}, {to_prolog(head)}).", name=f"the clause for {name}"
+    )
 
 
 # -- requests ----------------------------------------------------------------------------------------------------------

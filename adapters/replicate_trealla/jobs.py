@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import attrs
 
 from replicate_trealla.answers import Answer
-from replicate_trealla.interpreter import Consulted, Interpreter
+from replicate_trealla.interpreter import Consulted, Interpreter, register_held
+from replicate_trealla.predicates import Held
 from replicate_trealla.queries import first, note_change
 from replicate_trealla.steps import Collect
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from replicate.handles import Guest
     from replicate_trealla.session import Message
 
-__all__ = ["Ask", "Failed", "Programs", "Succeed"]
+__all__ = ["Ask", "Failed", "Programs", "Register", "Succeed"]
 
 
 class Failed(Exception):
@@ -50,6 +51,16 @@ class Ask:
         if changed:
             note_change(guest, changed, self.goal, refuses=self.refuses)
         return messages
+
+
+@attrs.frozen
+class Register:
+    """Add the clause for a predicate."""
+
+    held: Held
+
+    def __call__(self, guest: Guest) -> None:
+        register_held(Interpreter(guest), self.held)
 
 
 @attrs.frozen

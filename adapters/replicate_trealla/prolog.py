@@ -18,7 +18,7 @@ from replicate.pool import Pool
 from replicate.registry import load_engine
 from replicate.stats import PoolStats
 from replicate.wasi import Clock
-from replicate_trealla.adapter import OnMutation, Preopens, TreallaAdapter, refuses_mutations
+from replicate_trealla.adapter import OnMutation, Preopens, TreallaAdapter, calls_here, refuses_mutations
 from replicate_trealla.answers import Answer
 from replicate_trealla.interpreter import (
     Bindings,
@@ -28,7 +28,8 @@ from replicate_trealla.interpreter import (
     read_program,
     request_for,
 )
-from replicate_trealla.jobs import Ask, Failed, Programs, Succeed
+from replicate_trealla.jobs import Ask, Failed, Programs, Register, Succeed
+from replicate_trealla.predicates import Predicates, Python, make_predicate
 from replicate_trealla.queries import PinnedSteps, Query, Stream, first
 from replicate_trealla.session import Message, forget_session, session_of
 from replicate_trealla.steps import Collect
@@ -36,6 +37,7 @@ from replicate_trealla.steps import Collect
 __all__ = ["Prolog", "PrologPool"]
 
 T = TypeVar("T")
+P = TypeVar("P", bound=Python)
 
 
 class Prolog(Interpreter):
@@ -66,8 +68,11 @@ class Prolog(Interpreter):
         preopens: Preopens = (),
         env: Mapping[str, str] | None = None,
         clock: Clock | str = "system",
+        predicates: Predicates | None = None,
     ) -> None:
-        adapter = TreallaAdapter(wasm=wasm, program=program, consult=consult, preopens=preopens, env=env, clock=clock)
+        adapter = TreallaAdapter(
+            wasm=wasm, program=program, consult=consult, preopens=preopens, env=env, clock=clock, predicates=predicates
+        )
         runtime = load_engine(engine) if isinstance(engine, str) else engine
         imports: dict[str, dict[str, ImportValue]] = {}
         for given in (adapter.wasi.imports(), adapter.imports()):
@@ -80,7 +85,7 @@ class Prolog(Interpreter):
         except BaseException:
             self._instance.close()
             raise
-        super().__init__(self._instance.guest)
+        super().__init__(self._instance.guest, held=adapter.held)
 
     def consult_text(self, text: str, *, name: str = "user") -> Consulted:
         """Load a program whole, or raise and change nothing; see `Interpreter.consult_text`.
@@ -157,10 +162,20 @@ class PrologPool:
         env: Mapping[str, str] | None = None,
         clock: Clock | str = "system",
         reseed: bool = False,
+        predicates: Predicates | None = None,
     ) -> None:
         adapter = TreallaAdapter(
-            wasm=wasm, program=program, consult=consult, preopens=preopens, env=env, clock=clock, reseed=reseed
+            wasm=wasm,
+            program=program,
+            consult=consult,
+            preopens=preopens,
+            env=env,
+            clock=clock,
+            reseed=reseed,
+            predicates=predicates,
         )
+        self._held = adapter.held
+        self._calls_here = calls_here(adapter, engine, workers)
         self._refuses = refuses_mutations(adapter, on_mutation)
         self.pool = Pool.open(
             adapter,
@@ -222,7 +237,7 @@ class PrologPool:
     def reading(self, *, timeout: float | None = None) -> Iterator[Interpreter]:
         """Open a read for several queries on one version."""
         with self.pool.reading(timeout=timeout) as guest:
-            yield Interpreter(guest, refuses=self._refuses)
+            yield Interpreter(guest, refuses=self._refuses, held=self._held)
 
     # -- writes --------------------------------------------------------------------------------------------------------
 
@@ -249,6 +264,29 @@ class PrologPool:
         programs = tuple((os.fspath(path), read_program(path)) for path in paths)
         return self.pool.write(Programs(programs), timeout=timeout, in_worker=True)
 
+    def register(self, indicator: str | None, function: Python, *, timeout: float | None = None) -> None:
+        """Make a Python function a predicate, in all replicas, by a write; see `Interpreter.register`.
+
+        In a read, it's called by whichever thread runs that; a call of this pool from inside it raises
+        `NestedTransactionError`. Raises `UnsupportedError` for a pool with worker processes.
+        """
+        self._calls_here()
+        held = make_predicate(indicator, function)
+        self.pool.write(Register(held), timeout=timeout)
+        self._held.append(held)
+
+    def predicate(self, indicator: str | None = None) -> Callable[[P], P]:
+        """Make the decorated function a predicate: ``@pool.predicate("double/2")``; see `register`.
+
+        Without an indicator it has the function's name, and as many arguments as the function.
+        """
+
+        def register(function: P) -> P:
+            self.register(indicator, function)
+            return function
+
+        return register
+
     @contextmanager
     def writing(self, *, timeout: float | None = None) -> Iterator[Interpreter]:
         """Open a write for several goals: commit on leaving, roll back on an exception.
@@ -256,7 +294,7 @@ class PrologPool:
         Here a goal that fails rolls nothing back: raise something if it should.
         """
         with self.pool.writing(timeout=timeout) as guest:
-            yield Interpreter(guest)
+            yield Interpreter(guest, held=self._held)
 
     # -- the rest ------------------------------------------------------------------------------------------------------
 
@@ -281,7 +319,7 @@ class PrologPool:
     def branch(self, *, name: str | None = None, timeout: float | None = None) -> PrologPool:
         """Open a pool of its own that starts with this one's newest facts, for writes that must not count here."""
         branch = PrologPool.__new__(PrologPool)
-        branch._refuses = self._refuses
+        branch._refuses, branch._held, branch._calls_here = self._refuses, [*self._held], self._calls_here
         branch.pool = self.pool.branch(name=name, timeout=timeout)
         return branch
 

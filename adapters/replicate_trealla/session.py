@@ -12,9 +12,10 @@ import enum
 import struct
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
-from replicate.errors import AdapterError
+from replicate.errors import AdapterError, NestedTransactionError
 from replicate_trealla import output
 from replicate_trealla.answers import is_answer
+from replicate_trealla.calling import Calls
 from replicate_trealla.errors import InterpreterError
 from replicate_trealla.mailbox import KEY, MAILBOX, MASK
 from replicate_trealla.watch import EXPORT
@@ -37,6 +38,8 @@ REQUEST_BYTES = 4096
 Message: TypeAlias = "tuple[bytes, bytes, bytes]"
 """What the driver sent, as JSON, and the standard output and error since the message before."""
 _END = b"[0]"
+_CALLS = b"456"
+"""What the messages that are about predicates of the host's begin with, after the bracket."""
 _ALL = MASK
 """A limit that isn't one."""
 _FIRST = 16
@@ -57,6 +60,11 @@ def session_of(guest: Guest) -> Session:
     local = guest.local
     session: Session | None = local.get(KEY)
     if session is not None and session.guest is guest:
+        if session.inside:
+            raise NestedTransactionError(
+                "this interpreter is running the goal that called this function: it can't be asked another; return a Goal for "
+                "it to call"
+            )
         if session.broken:
             raise InterpreterError("this interpreter has ended: open a new one, or a new transaction of the pool")
         return session
@@ -97,6 +105,7 @@ class Session:
     """
 
     __slots__ = (
+        "_calls",
         "_err",
         "_first",
         "_flags_changed",
@@ -111,6 +120,7 @@ class Session:
         "_text",
         "broken",
         "guest",
+        "inside",
         "memory",
         "pointers",
     )
@@ -131,6 +141,9 @@ class Session:
         self._lost = False
         self._flags_changed = False
         self._text: bytes | None = None
+        self._calls: Calls | None = None
+        self.inside = False
+        """The guest is running."""
         self._streams: dict[int, tuple[int, bool]] = {}
         """Those that are read one message at a time, by number: their server, and whether it's one for this purpose only."""
         self._first: dict[int, Message] = {}
@@ -141,7 +154,11 @@ class Session:
         self.memory = guest.memory
         self.broken = self._settled = self._lost = self._flags_changed = False
         self._text = None
+        self.inside = False
         self._streams.clear()
+        if self._calls is not None:
+            self._calls.close()
+            self._calls = None
         self._first.clear()
         self._messages.clear()
         self._out.clear()
@@ -184,7 +201,20 @@ class Session:
         if spare:
             self.guest.call("pl_done", server)
         messages, self._messages = self._messages, []
+        calls = self._calls
+        if calls is not None:
+            if messages and messages[-1][0][1:2] == b"2":
+                data, out, err = messages[-1]
+                messages[-1] = (calls.trace(data), out, err)
+            if not self._streams:
+                self.abandon_calls()
         return messages
+
+    def abandon_calls(self) -> None:
+        """Close what predicates have left open, when no goal is running that could go on with it."""
+        calls, self._calls = self._calls, None
+        if calls is not None:
+            calls.close()
 
     def begin_stream(self, request: bytes) -> int:
         """Begin to run a request answer by answer, the interpreter standing still between them; give its number.
@@ -211,6 +241,8 @@ class Session:
             self._drive(self._streams[number][0], 1)
             message = self._messages.pop()
         if not is_answer(message[0]):
+            if self._calls is not None and message[0] != _END:
+                message = (self._calls.trace(message[0]), *message[1:])
             self.stop_stream(number, ended=message[0] == _END)
         return message
 
@@ -239,6 +271,8 @@ class Session:
             self._flags_changed = True
         elif message[0] == _END:
             self.restart()
+        if self._calls is not None:
+            message = (self._calls.trace(message[0]), *message[1:])
         return message
 
     def restart(self) -> None:
@@ -282,6 +316,7 @@ class Session:
         if mailbox is not None:
             _HEADER.pack_into(mailbox, 0, _FIRST, 0, limit, 0)
         previous, output.current.taker = output.current.taker, self
+        self.inside = True
         try:
             while True:
                 alive = self.guest.call("pl_redo", server)
@@ -299,6 +334,7 @@ class Session:
             raise
         finally:
             output.current.taker = previous
+            self.inside = False
             self._text = None
 
     def _empty(self, mailbox: memoryview) -> None:
@@ -350,6 +386,8 @@ class Session:
         if self._mailbox is not None:
             self._empty(self._mailbox)
         if data[:1] == b"[":
+            if data[1] in _CALLS:
+                return self._send(self._call(data), reply, reply_size)
             if b"[8," in data and data[1:2] == b"1":
                 self._text = b"constraints"
                 return self._send_text(reply, reply_size)
@@ -362,6 +400,18 @@ class Session:
         else:
             return Status.ERROR
         return self._succeed(reply_size) if go_on else Status.FALSE
+
+    def _call(self, data: bytes) -> bytes | None:
+        """Call a Python function; what it does with other guests mustn't be taken for this one's."""
+        calls = self._calls
+        if calls is None:
+            calls = self._calls = Calls()
+        current = output.current
+        taker = current.taker
+        try:
+            return calls.answer(data)
+        finally:
+            current.taker = taker
 
     def _take(self, data: bytes) -> bool:
         """Take a message that isn't for the mailbox, and decide as ``mailbox.wat`` does."""
@@ -380,8 +430,11 @@ class Session:
 
     def _send_text(self, reply: int, reply_size: int) -> int:
         text, self._text = self._text, None
-        if text is None:
-            return Status.ERROR
+        return Status.ERROR if text is None else self._send(text, reply, reply_size)
+
+    def _send(self, text: bytes | None, reply: int, reply_size: int) -> int:
+        if not text:
+            return Status.FALSE if text is None else self._succeed(reply_size)
         at = self.guest.call("canonical_abi_realloc", 0, 0, 1, len(text)) & MASK
         self.memory.write(at, text)
         self.memory.pack("<I", reply, at)
