@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import ExitStack
 from typing import Any
 
 from replicate_trealla.answers import decode_terms
@@ -38,10 +39,12 @@ class Raised(bytes):
 class Calls:
     """Call Python functions for a guest, and keep what they go on with: iterators, and exceptions on their way out."""
 
-    __slots__ = ("_iterators", "_numbers", "_raised")
+    __slots__ = ("_iterators", "_numbers", "_raised", "stream")
 
     def __init__(self) -> None:
-        self._iterators: dict[int, tuple[Predicate, list[Term], Iterator[Any]]] = {}
+        self.stream = 0
+        """Which of the session's streams is running; 0 for none of them."""
+        self._iterators: dict[int, tuple[Predicate, list[Term], Iterator[Any], int]] = {}
         self._raised: dict[int, Exception] = {}
         self._numbers = 0
 
@@ -63,7 +66,7 @@ class Calls:
                 return b""
             if iterates(result):
                 self._numbers += 1
-                self._iterators[self._numbers] = (predicate, arguments, result)
+                self._iterators[self._numbers] = (predicate, arguments, result, self.stream)
                 return b"n%d" % self._numbers
             return encode_result(predicate, arguments, result)
         except PrologError as error:
@@ -77,7 +80,7 @@ class Calls:
             return self._throw(error)
 
     def _next(self, number: int) -> bytes | None:
-        predicate, arguments, iterator = self._iterators[number]
+        predicate, arguments, iterator, _ = self._iterators[number]
         while (result := next(iterator, _FAILS)) is not _FAILS:
             reply = encode_result(predicate, arguments, result)
             if reply is not None:
@@ -100,10 +103,12 @@ class Calls:
         raised.is_itself = _ITSELF.fullmatch(data) is not None
         return raised
 
-    def close(self) -> None:
-        """Close the iterators that are left."""
-        for number in list(self._iterators):
-            self._close_one(number)
+    def close(self, stream: int | None = None) -> None:
+        """Close the iterators that are left, of one stream or all; raise what the last of them raises that does."""
+        with ExitStack() as closing:
+            for number, (_, _, _, its_stream) in self._iterators.items():
+                if stream in (None, its_stream):
+                    closing.callback(self._close_one, number)
 
     def _close_one(self, number: int) -> None:
         iterator = self._iterators.pop(number)[2]

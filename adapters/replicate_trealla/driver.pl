@@ -176,8 +176,8 @@ host(Id, Call) :-
     '$host_call'(Text, Reply),
     take(Reply, Call).
 
-take([], _).
-take([Kind|Text], Call) :- take(Kind, Text, Call).
+% No reply isn't the empty list.
+take(Reply, Call) :- ( nonvar(Reply), Reply = [Kind|Text] -> take(Kind, Text, Call) ; true ).
 
 take(i, [At|Digits], Call) :- number_chars(Value, Digits), argument(At, Call, Value).
 take(s, [At|Value], Call) :- argument(At, Call, Value).

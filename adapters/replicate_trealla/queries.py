@@ -12,7 +12,7 @@ import attrs
 from replicate.errors import ConcurrentUseError
 from replicate_trealla.answers import Answer, decode_answer, is_answer, raise_ball
 from replicate_trealla.errors import MutationError
-from replicate_trealla.steps import NextMessage, StartStream, StopStream
+from replicate_trealla.steps import AbandonCalls, NextMessage, StartStream, StopStream
 from replicate_trealla.watch import CHANGED_FACTS
 
 if TYPE_CHECKING:
@@ -158,7 +158,11 @@ class PinnedSteps:
 
     def close(self, number: int, *, ended: bool) -> None:
         # The replica is reset, which is cheaper than stopping a query.
-        self._read.close(clean=ended)
+        try:
+            if not ended and self._read.is_open:
+                self.run(AbandonCalls())
+        finally:
+            self._read.close(clean=ended)
 
 
 class TransactionSteps:
@@ -321,7 +325,12 @@ class AsyncPinnedSteps:
         return await self._read.run(Following(number, goal, self._refuses))
 
     async def close(self, number: int, *, ended: bool) -> None:
-        self._read.close(clean=ended)
+        try:
+            # A step that was cancelled, and is still running, sees to it by itself.
+            if not ended and self._read.is_open and not self._read.is_running:
+                await self.run(AbandonCalls())
+        finally:
+            self._read.close(clean=ended)
 
 
 class AsyncTransactionSteps:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import enum
 import struct
+from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from replicate.errors import AdapterError, NestedTransactionError
@@ -38,11 +39,13 @@ REQUEST_BYTES = 4096
 Message: TypeAlias = "tuple[bytes, bytes, bytes]"
 """What the driver sent, as JSON, and the standard output and error since the message before."""
 _END = b"[0]"
-_CALLS = b"456"
+_CALLS = (b"4", b"5", b"6")
 """What the messages that are about predicates of the host's begin with, after the bracket."""
 _ALL = MASK
 """A limit that isn't one."""
 _FIRST = 16
+_EXCHANGE, _EXCHANGE_BYTES = 0x40000, 0x10000
+"""Where the mailbox has what predicates are called with, and what they reply."""
 _HEADER = struct.Struct("<IIII")
 _LENGTH = struct.Struct("<I")
 
@@ -116,6 +119,7 @@ class Session:
         "_notes",
         "_out",
         "_settled",
+        "_stream",
         "_streams",
         "_text",
         "broken",
@@ -142,6 +146,8 @@ class Session:
         self._flags_changed = False
         self._text: bytes | None = None
         self._calls: Calls | None = None
+        self._stream = 0
+        """Which of the streams is running, or did last; 0 for none of them."""
         self.inside = False
         """The guest is running."""
         self._streams: dict[int, tuple[int, bool]] = {}
@@ -156,9 +162,8 @@ class Session:
         self._text = None
         self.inside = False
         self._streams.clear()
-        if self._calls is not None:
-            self._calls.close()
-            self._calls = None
+        with suppress(Exception):
+            self.abandon_calls()
         self._first.clear()
         self._messages.clear()
         self._out.clear()
@@ -206,15 +211,16 @@ class Session:
             if messages and messages[-1][0][1:2] == b"2":
                 data, out, err = messages[-1]
                 messages[-1] = (calls.trace(data), out, err)
-            if not self._streams:
-                self.abandon_calls()
+            self.abandon_calls(0)
         return messages
 
-    def abandon_calls(self) -> None:
-        """Close what predicates have left open, when no goal is running that could go on with it."""
-        calls, self._calls = self._calls, None
+    def abandon_calls(self, stream: int | None = None) -> None:
+        """Close what predicates have left open, of a stream, of no stream (0), or all of it: no goal will go on with it."""
+        calls = self._calls
+        if not self._streams or stream is None:
+            stream = self._calls = None
         if calls is not None:
-            calls.close()
+            calls.close(stream)
 
     def begin_stream(self, request: bytes) -> int:
         """Begin to run a request answer by answer, the interpreter standing still between them; give its number.
@@ -228,7 +234,7 @@ class Session:
         number = max(self._streams, default=0) + 1
         self._streams[number] = (server, spare)
         # The request is where the next one will be written, so the first answer can't wait until it's asked for.
-        self._drive(server, 1)
+        self._drive(server, 1, stream=number)
         self._first[number] = self._messages.pop()
         return number
 
@@ -238,7 +244,7 @@ class Session:
             return None
         message = self._first.pop(number, None)
         if message is None:
-            self._drive(self._streams[number][0], 1)
+            self._drive(self._streams[number][0], 1, stream=number)
             message = self._messages.pop()
         if not is_answer(message[0]):
             if self._calls is not None and message[0] != _END:
@@ -250,14 +256,16 @@ class Session:
         """Stop a stream and free what it holds; `ended` if it has come to its end, and serves again."""
         server, spare = self._streams.pop(number, (0, True))
         self._first.pop(number, None)
-        if not server or self.broken or not self.guest.is_alive:
-            return
-        if spare:
-            self.guest.call("pl_done", server)
-        elif not ended or self._flags_changed:
-            self.restart()
-        else:
-            self._keep(self.pointers._replace(streaming=False))
+        try:
+            self.abandon_calls(number)
+        finally:
+            if server and not self.broken and self.guest.is_alive:
+                if spare:
+                    self.guest.call("pl_done", server)
+                elif not ended or self._flags_changed:
+                    self.restart()
+                else:
+                    self._keep(self.pointers._replace(streaming=False))
 
     def load(self, program: bytes) -> Message:
         """Load a program; give the end, or what was thrown."""
@@ -307,11 +315,12 @@ class Session:
             raise InterpreterError("the interpreter couldn't start another query: it's probably out of memory")
         return server
 
-    def _drive(self, server: int, limit: int) -> None:
+    def _drive(self, server: int, limit: int, *, stream: int = 0) -> None:
         """Resume a server until it has settled what it was asked, with `limit` answers at the latest."""
         self._messages.clear()
         self._limit = limit
         self._settled = False
+        self._stream = stream
         mailbox = self._mailbox
         if mailbox is not None:
             _HEADER.pack_into(mailbox, 0, _FIRST, 0, limit, 0)
@@ -331,6 +340,9 @@ class Session:
                     raise self._ended()
         except BaseException:
             self.broken = True
+            # An iterator that can't be closed properly mustn't hide why it's closed.
+            with suppress(Exception):
+                self.abandon_calls()
             raise
         finally:
             output.current.taker = previous
@@ -386,7 +398,9 @@ class Session:
         if self._mailbox is not None:
             self._empty(self._mailbox)
         if data[:1] == b"[":
-            if data[1] in _CALLS:
+            if data[1:2] in _CALLS:
+                if self._text is not None:
+                    return self._send_text(reply, reply_size)  # what didn't fit into the mailbox
                 return self._send(self._call(data), reply, reply_size)
             if b"[8," in data and data[1:2] == b"1":
                 self._text = b"constraints"
@@ -401,11 +415,26 @@ class Session:
             return Status.ERROR
         return self._succeed(reply_size) if go_on else Status.FALSE
 
+    def answer_predicate(self, size: int) -> int:
+        """Call a predicate whose message is in the mailbox; give the reply's length, -1 to fail, -2 if it doesn't fit."""
+        mailbox = self._mailbox
+        assert mailbox is not None
+        reply = self._call(bytes(mailbox[_EXCHANGE : _EXCHANGE + size]))
+        if reply is None:
+            return -1
+        length = len(reply)
+        if length > _EXCHANGE_BYTES:
+            self._text = reply
+            return -2
+        mailbox[_EXCHANGE : _EXCHANGE + length] = reply
+        return length
+
     def _call(self, data: bytes) -> bytes | None:
         """Call a Python function; what it does with other guests mustn't be taken for this one's."""
         calls = self._calls
         if calls is None:
             calls = self._calls = Calls()
+        calls.stream = self._stream
         current = output.current
         taker = current.taker
         try:

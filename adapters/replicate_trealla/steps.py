@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from replicate.handles import Guest
     from replicate_trealla.session import Session
 
-__all__ = ["Collect", "Load", "NextMessage", "StartStream", "StopStream"]
+__all__ = ["AbandonCalls", "Collect", "Load", "NextMessage", "StartStream", "StopStream"]
 
 
 @attrs.frozen
@@ -74,3 +74,13 @@ class StopStream:
         if session is not None:
             session.stop_stream(self.stream)
             session.take_changed()
+
+
+@attrs.frozen
+class AbandonCalls:
+    """Close what predicates have left open, of a goal that won't go on."""
+
+    def __call__(self, guest: Guest) -> None:
+        session: Session | None = guest.local.get(KEY)
+        if session is not None:
+            session.abandon_calls()
