@@ -213,10 +213,17 @@ known([Known|Rest], Text, Variable) :-
     write_term_to_chars(Known, [], Written),
     ( Written == Text -> Variable = Known ; known(Rest, Text, Variable) ).
 
-taken(Name, Arity) :-
+% What a library of Trealla's defines is taken too, though a program could define it anew.
+taken(Name, Arity, Libraries) :-
     functor(Head, Name, Arity),
-    (   user:current_predicate(Name/Arity)
+    (   catch(user:predicate_property(Head, _), _, fail)
     ->  true
-    ;   catch(user:predicate_property(Head, _), _, fail)
+    ;   Libraries == true, user:current_predicate(Name/Arity)
     ->  true
     ).
+
+% Load a program that a predicate of the host's has got from somewhere.
+consult_whole(Text, Place) :-
+    append(Text, "\n'$replicate':loaded(yes).\n", Whole),
+    load(Whole),
+    ( retract(loaded(_)) -> true ; throw(error(syntax_error(program), Place)) ).

@@ -25,6 +25,7 @@ __all__ = [
     "Predicate",
     "Predicates",
     "Python",
+    "Replacing",
     "encode_ball",
     "encode_exception",
     "encode_result",
@@ -53,6 +54,16 @@ class Goal:
     term: Term
 
 
+@attrs.frozen
+class Replacing:
+    """Be a function that may take the place of a predicate in one of Trealla's own libraries."""
+
+    function: Python
+
+    def __call__(self, *args: Any) -> Any:
+        return self.function(*args)
+
+
 class Predicate(NamedTuple):
     """Be a registered function; in each process, its number is its own."""
 
@@ -71,10 +82,11 @@ class Predicate(NamedTuple):
 class Held:
     """Be held by those whose interpreters call the predicate."""
 
-    __slots__ = ("__weakref__", "number", "predicate")
+    __slots__ = ("__weakref__", "number", "predicate", "replaces")
 
-    def __init__(self, predicate: Predicate) -> None:
+    def __init__(self, predicate: Predicate, *, replaces: bool) -> None:
         self.predicate = predicate
+        self.replaces = replaces
         # Not counted: state that comes from another process, in a snapshot, mustn't call something else here.
         self.number = secrets.randbits(56)
 
@@ -87,6 +99,9 @@ def make_predicate(indicator: str | None, function: Python) -> Held:
 
     Raises `ArgumentTypeError` for what can't be one, `ArgumentRangeError` for a wrong indicator.
     """
+    replaces = isinstance(function, Replacing)
+    if isinstance(function, Replacing):
+        function = function.function
     if not callable(function):
         raise ArgumentTypeError(f"{function!r:.200} can't be called: give a function")
     if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
@@ -114,7 +129,10 @@ def make_predicate(indicator: str | None, function: Python) -> Held:
             raise ArgumentTypeError(
                 f"{function!r:.200} can't be called with the {arity} argument(s) of {name}/{arity}: {error}"
             ) from error
-    held = Held(Predicate(name, arity, function, {each.name: at for at, each in enumerate(positional[:arity])}))
+    held = Held(
+        Predicate(name, arity, function, {each.name: at for at, each in enumerate(positional[:arity])}),
+        replaces=replaces,
+    )
     _registered[held.number] = held
     return held
 
