@@ -237,7 +237,7 @@ _HELD: list[Held] = []
 def register_held(interpreter: Interpreter, held: Held) -> None:
     """Add the clause for a predicate; raise `PrologError` if there's one of its name and arity."""
     name, arity = Atom(held.predicate.name), held.predicate.arity
-    asked = {"Name": name, "Arity": arity, "Libraries": not held.replaces}
+    asked: Bindings = {"Name": name, "Arity": arity, "Libraries": not held.replaces}
     if interpreter.query_once("'$replicate':taken(Name, Arity, Libraries)", bindings=asked) is not None:
         indicator = Compound("/", (name, arity))
         kind = Compound("permission_error", (Atom("modify"), Atom("procedure"), indicator))
