@@ -198,6 +198,11 @@ class PoolCore:
         if self.state.closed:
             raise PoolClosedError(f"pool {self.name!r} is closed; open a new one")
 
+    @property
+    def is_forked(self) -> bool:
+        """Tell whether this is a forked child, where the pool is dead, and its locks may be held by nobody."""
+        return _forks != self._forks
+
     def check_process(self) -> None:
         """Raise `PoolForkedError` in a forked child."""
         if _forks != self._forks:

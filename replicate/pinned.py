@@ -96,6 +96,8 @@ class PinnedRead:
 
         `clean` promises that the guest is as it was, and need not be reset under the cheaper rule.
         """
+        if self._core.is_forked:
+            return
         with self._lock:
             if not self._open:
                 return

@@ -44,8 +44,8 @@ class TreallaAdapter(Adapter):
     state of its own when it moves to a new version; otherwise all draw the same numbers. It costs a query for each move.
 
     Hazards: what the guest gets of the world outside is said here, not to the pool, whose own `wasi` would lose the goals'
-    output. Descriptors that the leader has open aren't open in replicas unless they're preopened files; what a guest
-    writes to files isn't rolled back.
+    output. Snapshots are of the module that `source` gives, which isn't the file's to the byte. Descriptors that the leader
+    has open aren't open in replicas unless they're preopened files; what a guest writes to files isn't rolled back.
     """
 
     name: ClassVar[str] = "trealla"

@@ -7,12 +7,12 @@ import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from replicate.adapter import ResetRule
 from replicate.aio import AsyncGuest, AsyncPool
 from replicate.configuration import Workers
-from replicate.errors import PoolError
+from replicate.errors import ArgumentTypeError, PoolError
 from replicate.interfaces import Engine
 from replicate.memory_modes import MemoryMode
 from replicate.stats import PoolStats
@@ -41,6 +41,8 @@ from replicate_trealla.steps import Collect
 from replicate_trealla.watch import CHANGED_FACTS
 
 __all__ = ["AsyncInterpreter", "AsyncPrologPool"]
+
+P = TypeVar("P", bound=Python)
 
 
 class AsyncInterpreter:
@@ -247,6 +249,25 @@ class AsyncPrologPool:
         held = make_predicate(indicator, function)
         await self.pool.write(Register(held), timeout=timeout)
         self._held.append(held)
+
+    def predicate(self, indicator: str | None = None) -> Callable[[P], P]:
+        """Make the decorated function a predicate, before the pool is open; see `register` for later."""
+        if callable(indicator):
+            raise ArgumentTypeError(
+                "call the decorator: @predicate('name/arity'), or @predicate() for the function's own"
+            )
+        if self._pool is not None:
+            raise PoolError(
+                "this pool is open already: a decorator can't wait for a write; use 'await pool.register(...)'"
+            )
+
+        def register(function: P) -> P:
+            held = make_predicate(indicator, function)
+            self._calls_here()
+            self._held.append(held)
+            return function
+
+        return register
 
     @asynccontextmanager
     async def writing(self, *, timeout: float | None = None) -> AsyncIterator[AsyncInterpreter]:

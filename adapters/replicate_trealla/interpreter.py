@@ -145,6 +145,11 @@ class Interpreter:
     def predicate(self, indicator: str | None = None) -> Callable[[P], P]:
         """Make the decorated function a predicate; see `register`. ``@prolog.predicate("double/2")``."""
 
+        if callable(indicator):
+            raise ArgumentTypeError(
+                "call the decorator: @predicate('name/arity'), or @predicate() for the function's own"
+            )
+
         def register(function: P) -> P:
             self.register(indicator, function)
             return function

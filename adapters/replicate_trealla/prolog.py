@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from replicate.adapter import ResetRule
 from replicate.configuration import Workers
+from replicate.errors import ArgumentTypeError
 from replicate.imports import ImportValue
 from replicate.interfaces import Engine
 from replicate.limits import ResourceLimits
@@ -280,6 +281,11 @@ class PrologPool:
 
         Without an indicator it has the function's name, and as many arguments as the function.
         """
+
+        if callable(indicator):
+            raise ArgumentTypeError(
+                "call the decorator: @predicate('name/arity'), or @predicate() for the function's own"
+            )
 
         def register(function: P) -> P:
             self.register(indicator, function)

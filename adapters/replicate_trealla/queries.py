@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from itertools import islice
 from types import TracebackType
@@ -198,26 +199,25 @@ class Stream(Query):
         self._steps: Steps | None = None
         self._number = 0
         self._closed = False
-        self._running = False
+        self._running = threading.Lock()
 
     def __next__(self) -> Answer:
         if self._left == 0:
             self.close()
         if self._closed:
             raise StopIteration
-        if self._running:
+        if not self._running.acquire(blocking=False):
             raise ConcurrentUseError(f"the next answer to {self.goal:.60} is being computed already, by another thread")
-        self._running = True
         try:
             if self._steps is None:
                 self._steps = self._begin()
                 self._number = self._steps.run(StartStream(self._request))
             message = self._steps.following(self._number, self.goal)
         except BaseException:
-            self._running = False
             self.close()
             raise
-        self._running = False
+        finally:
+            self._running.release()
         if message is None or not is_answer(message[0]):
             self._end(ended=True)
         answer = None if message is None else self._answer(message)

@@ -18,6 +18,7 @@ from replicate.errors import (
     ArgumentTypeError,
     GuestTimeoutError,
     NestedTransactionError,
+    PoolError,
     UnsupportedError,
 )
 from replicate_trealla import (
@@ -413,6 +414,31 @@ def test_names_and_arities_come_from_functions(prolog: Prolog) -> None:
 
     assert prolog.query_once("square(5, X), nothing") == {"X": 25}
     assert square(3, None) == 9
+
+
+def test_a_decorator_must_be_called(wasm: Path) -> None:
+    with PrologPool(wasm=wasm, replicas=1) as pool, Prolog(wasm=wasm) as prolog:
+        for decorate in (pool.predicate, prolog.predicate):
+            with pytest.raises(ArgumentTypeError, match="call the decorator"):
+                decorate(lambda x: 1)  # type: ignore[arg-type]
+
+
+def test_an_async_pool_s_decorator_is_for_before_it_is_open(wasm: Path) -> None:
+    async def main() -> None:
+        pool = AsyncPrologPool(wasm=wasm, replicas=1, program="four(X) :- double(2, X).")
+
+        @pool.predicate("double/2")
+        def double(x: Any, y: Any) -> int:
+            return 2 * x
+
+        async with pool:
+            assert await pool.query_once("four(X)") == {"X": 4}
+            with pytest.raises(PoolError, match="register"):
+                pool.predicate("late/1")
+            await pool.register("late/1", lambda x: 1)
+            assert await pool.query_once("late(X)") == {"X": 1}
+
+    asyncio.run(main())
 
 
 def test_the_pool_that_calls_cannot_be_asked(open_pool: Open) -> None:
