@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, ClassVar, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
 from replicate.adapter import Adapter, ResetRule
 from replicate.configuration import Workers, wants_processes
@@ -15,7 +15,7 @@ from replicate.wasi import Clock, Preopen, SystemClock, Wasi
 from replicate_trealla import abi, fetch, mailbox, output
 from replicate_trealla.interpreter import Interpreter, read_program, register_held
 from replicate_trealla.predicates import Predicates, make_predicate
-from replicate_trealla.watch import watched
+from replicate_trealla.watch import Watched, watched
 
 if TYPE_CHECKING:
     from replicate.handles import Guest
@@ -64,6 +64,7 @@ class TreallaAdapter(Adapter):
         predicates: Predicates | None = None,
     ) -> None:
         self._wasm = wasm
+        self._found: Watched | None = None
         self._programs = [("user", program)] if program is not None else []
         self._programs += [(os.fspath(path), read_program(path)) for path in consult]
         self._reseed = reseed
@@ -88,11 +89,20 @@ class TreallaAdapter(Adapter):
     @property
     def notes_changes(self) -> bool:
         """Whether this module lets it be noticed that a goal has changed something."""
-        return watched(fetch.module_path(self._wasm)).notes
+        return self._module().notes
+
+    def _module(self) -> Watched:
+        if self._found is None:
+            self._found = watched(fetch.module_path(self._wasm))
+        return self._found
+
+    def __getstate__(self) -> dict[str, Any]:
+        # The module goes to worker processes by another way.
+        return {**self.__dict__, "_found": None}
 
     def source(self) -> bytes:
         """Give the module, fetching it if need be, made to note what goals change."""
-        return watched(fetch.module_path(self._wasm)).wasm
+        return self._module().wasm
 
     def imports(self) -> dict[str, dict[str, ImportValue]]:
         """Give the host calls, and a faster clock than WASI's: every query asks twice what time it is."""

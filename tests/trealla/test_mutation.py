@@ -230,6 +230,28 @@ def test_a_pool_can_refuse_them(refusing: PrologPool, goal: str) -> None:
     assert observe(pool.query_once) == before
 
 
+def test_what_writes_change_costs_reads_no_reset(open_pool: Open) -> None:
+    pool = open_pool(replicas=1, program=PROGRAM)
+
+    def stream(writer: Any) -> None:
+        for answer in writer.query("member(X, [5, 6]), assertz(n(X))", stream=True):
+            assert answer["X"] == 5
+            break
+
+    for change in (
+        lambda writer: writer.execute("assertz(n(3))"),
+        lambda writer: writer.execute("setup_call_cleanup(true, member(_, [1, 2]), assertz(n(4)))"),
+        lambda writer: writer.consult_text("p(1). :- initialization(assertz(n(5)))."),
+        lambda writer: writer.query_all("retract(n(_))"),
+        stream,
+    ):
+        with pool.writing() as writer:
+            change(writer)
+        for _ in range(3):
+            assert pool.query_once("true") == {}
+        assert pool.stats().resets == 0
+
+
 def test_a_pool_that_refuses_lets_writes_change_what_they_like(open_pool: Open) -> None:
     pool = open_pool(replicas=1, program=PROGRAM, on_mutation="raise")
     pool.execute("assertz(n(20)), op(700, xfx, ===>)")
