@@ -83,7 +83,7 @@ class AsyncGuest:
         return await self._run(self._guest.call_bits, name, *bits)
 
     def __getattr__(self, name: str) -> Any:
-        if name in ("memory", "memories", "globals", "tables", "state", "local", "is_alive"):
+        if name in ("memory", "memories", "globals", "tables", "state", "local", "is_alive", "discard"):
             return getattr(self._guest, name)
         raise AttributeError(f"AsyncGuest has no attribute {name!r}")
 

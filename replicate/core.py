@@ -198,6 +198,11 @@ class PoolCore:
         if self.state.closed:
             raise PoolClosedError(f"pool {self.name!r} is closed; open a new one")
 
+    @property
+    def is_forked(self) -> bool:
+        """Tell whether this is a forked child, where the pool is dead, and its locks may be held by nobody."""
+        return _forks != self._forks
+
     def check_process(self) -> None:
         """Raise `PoolForkedError` in a forked child."""
         if _forks != self._forks:
@@ -371,8 +376,8 @@ class PoolCore:
         instance = self.instances[slot.number]
         interrupted = failed and instance.limit is not None and instance.limit.interrupted
         # What a call that was cut short has left isn't what a read leaves.
-        cut = instance.cut_short is not None
-        dirty = not self._retire_guest(instance) or failed or dirty or cut or self._resets
+        dirty = instance.cut_short is not None or instance.discarded or failed or dirty or self._resets
+        dirty = not self._retire_guest(instance) or dirty
         lost = instance.gate.locked() or instance.is_lost
         if lost:
             # Its process has ended, or another thread is still inside, through a handle that was passed on.
@@ -513,6 +518,7 @@ class PoolCore:
         instance.guest._kill()
         instance.limit = None
         instance.cut_short = None
+        instance.discarded = False
         instance.generation += 1
         return instance.settle_state()
 

@@ -172,6 +172,14 @@ class Guest:
             state = self._state = _State(self)
         return state
 
+    def discard(self) -> None:
+        """Have the replica made equal to the committed state before its next read, whatever the pool's reset rule.
+
+        For a read that finds out that it has changed the guest; to a write it makes no difference. Hazard: what runs beside the
+        guest in a worker process has nobody to tell; call it where the pool is.
+        """
+        self._live().discarded = True
+
     @property
     def local(self) -> dict[str, Any]:
         """Hold host-side values that belong to this instance alone: not replicated, not rolled back."""

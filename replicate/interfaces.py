@@ -279,6 +279,8 @@ class Instance(abc.ABC):
         self.linkage = linkage
         self.limits = limits
         self.limit: Limit | None = None
+        self.discarded = False
+        """Whoever uses it has changed it, and wants it reset."""
         """What the present transaction is bounded by; looked at when the engine ticks, and when a host function returns."""
         self.state: dict[str, Any] = {}
         self.state_shared = False

@@ -51,6 +51,11 @@ class PinnedRead:
         """Tell whether `run` can be called."""
         return self._open
 
+    @property
+    def is_running(self) -> bool:
+        """Tell whether a thread is inside `run`."""
+        return self._running
+
     def run(self, fn: Callable[[Guest], T]) -> T:
         """Call ``fn(guest)``, and give what it returns; a transaction of the pool that it opens is nested.
 
@@ -91,6 +96,8 @@ class PinnedRead:
 
         `clean` promises that the guest is as it was, and need not be reset under the cheaper rule.
         """
+        if self._core.is_forked:
+            return
         with self._lock:
             if not self._open:
                 return
@@ -129,6 +136,11 @@ class AsyncPinnedRead:
     def is_open(self) -> bool:
         """Tell whether `run` can be called."""
         return self._read.is_open
+
+    @property
+    def is_running(self) -> bool:
+        """Tell whether a step is under way, that of a cancelled task for instance."""
+        return self._read.is_running
 
     async def run(self, fn: Callable[[Guest], T]) -> T:
         """Call ``fn(guest)`` in a worker thread; see `PinnedRead.run`."""

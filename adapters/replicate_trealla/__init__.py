@@ -14,8 +14,16 @@ from __future__ import annotations
 from replicate_trealla.adapter import TreallaAdapter
 from replicate_trealla.aio import AsyncInterpreter, AsyncPrologPool
 from replicate_trealla.answers import Answer
-from replicate_trealla.errors import ConsultError, InterpreterError, PrologError, PrologSyntaxError, TermError
+from replicate_trealla.errors import (
+    ConsultError,
+    InterpreterError,
+    MutationError,
+    PrologError,
+    PrologSyntaxError,
+    TermError,
+)
 from replicate_trealla.interpreter import Consulted, Interpreter
+from replicate_trealla.predicates import Goal
 from replicate_trealla.prolog import Prolog, PrologPool
 from replicate_trealla.queries import AsyncQuery, Query
 from replicate_trealla.terms import Atom, Compound, Opaque, Term, Variable, to_prolog
@@ -29,8 +37,10 @@ __all__ = [
     "Compound",
     "ConsultError",
     "Consulted",
+    "Goal",
     "Interpreter",
     "InterpreterError",
+    "MutationError",
     "Opaque",
     "Prolog",
     "PrologError",

@@ -4,23 +4,31 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Iterable, Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, TypeAlias
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
 from replicate.adapter import Adapter, ResetRule
+from replicate.configuration import Workers, wants_processes
+from replicate.errors import AdapterError, ArgumentRangeError, UnsupportedError
 from replicate.imports import ImportValue
 from replicate.wasi import Clock, Preopen, SystemClock, Wasi
 from replicate_trealla import abi, fetch, mailbox, output
-from replicate_trealla.interpreter import Interpreter, read_program
+from replicate_trealla.interpreter import Interpreter, read_program, register_held
+from replicate_trealla.predicates import Predicates, make_predicate
+from replicate_trealla.watch import Watched, watched
 
 if TYPE_CHECKING:
     from replicate.handles import Guest
+    from replicate.interfaces import Engine
 
-__all__ = ["Preopens", "TreallaAdapter"]
+__all__ = ["OnMutation", "Preopens", "TreallaAdapter", "calls_here", "refuses_mutations"]
 
 Preopens: TypeAlias = "Mapping[str, str | os.PathLike[str]] | Iterable[Preopen]"
 """Folders a guest may use, as `replicate.wasi.Wasi` takes them."""
+
+
+OnMutation: TypeAlias = Literal["reset", "raise"]
+"""What becomes of a read that changes facts: it's forgotten, or it's an error too."""
 
 
 class TreallaAdapter(Adapter):
@@ -29,16 +37,18 @@ class TreallaAdapter(Adapter):
     `wasm` is the path of the module; without it, it's what `fetch.module_path` finds or fetches. `program` is loaded when
     a pool is opened, and then the files `consult`, which are read when the adapter is made.
 
+    `predicates` are Python functions by ``"name/arity"``, as in `Interpreter.register`; they're there before programs are
+    loaded.
+
     `preopens`, `env` and `clock` are as in `replicate.wasi.Wasi`. With `reseed`, each replica gets a random generator
     state of its own when it moves to a new version; otherwise all draw the same numbers. It costs a query for each move.
 
     Hazards: what the guest gets of the world outside is said here, not to the pool, whose own `wasi` would lose the goals'
-    output. Descriptors that the leader has open aren't open in replicas unless they're preopened files; what a guest
-    writes to files isn't rolled back.
+    output. Snapshots are of the module that `source` gives, which isn't the file's to the byte. Descriptors that the leader
+    has open aren't open in replicas unless they're preopened files; what a guest writes to files isn't rolled back.
     """
 
     name: ClassVar[str] = "trealla"
-    reset: ResetRule = "on_commit"
     wasi: Wasi
 
     def __init__(
@@ -51,11 +61,15 @@ class TreallaAdapter(Adapter):
         env: Mapping[str, str] | None = None,
         clock: Clock | str = "system",
         reseed: bool = False,
+        predicates: Predicates | None = None,
     ) -> None:
         self._wasm = wasm
+        self._found: Watched | None = None
         self._programs = [("user", program)] if program is not None else []
         self._programs += [(os.fspath(path), read_program(path)) for path in consult]
         self._reseed = reseed
+        self.held = [make_predicate(indicator, function) for indicator, function in (predicates or {}).items()]
+        """The predicates, to be held as long as there are instances."""
         # Not quiet: quiet mode stops loading at an unknown directive without a message.
         self.wasi = Wasi(
             args=["tpl", "--ns"],
@@ -67,9 +81,28 @@ class TreallaAdapter(Adapter):
             line_buffered=False,
         )
 
-    def source(self) -> Path:
-        """Give the module's path, fetching it if need be."""
-        return fetch.module_path(self._wasm)
+    @property
+    def reset(self) -> ResetRule:  # type: ignore[override]
+        """The cheaper rule, beside which reads that change something are noticed; the strict one for a module that can't."""
+        return "on_commit" if self.notes_changes else "each_read"
+
+    @property
+    def notes_changes(self) -> bool:
+        """Whether this module lets it be noticed that a goal has changed something."""
+        return self._module().notes
+
+    def _module(self) -> Watched:
+        if self._found is None:
+            self._found = watched(fetch.module_path(self._wasm))
+        return self._found
+
+    def __getstate__(self) -> dict[str, Any]:
+        # The module goes to worker processes by another way.
+        return {**self.__dict__, "_found": None}
+
+    def source(self) -> bytes:
+        """Give the module, fetching it if need be, made to note what goals change."""
+        return self._module().wasm
 
     def imports(self) -> dict[str, dict[str, ImportValue]]:
         """Give the host calls, and a faster clock than WASI's: every query asks twice what time it is."""
@@ -79,6 +112,8 @@ class TreallaAdapter(Adapter):
         """Start the interpreter on the leader and load the programs; raise `AdapterError` if it isn't a Trealla."""
         abi.start(guest)
         interpreter = Interpreter(guest)
+        for held in self.held:
+            register_held(interpreter, held)
         for name, text in self._programs:
             interpreter.consult_text(text, name=name)
 
@@ -91,3 +126,31 @@ class TreallaAdapter(Adapter):
         """Give a replica random numbers of its own, if asked for."""
         if self._reseed:
             Interpreter(guest).query_once("set_seed(Seed)", bindings={"Seed": secrets.randbits(30)})
+
+
+def refuses_mutations(adapter: TreallaAdapter, on_mutation: OnMutation) -> bool:
+    """Tell whether changes by reads are an error; raise `ArgumentRangeError` or `AdapterError` where that can't be."""
+    if on_mutation not in ("reset", "raise"):
+        raise ArgumentRangeError(f"on_mutation is {on_mutation!r}; use 'reset' or 'raise'")
+    if on_mutation == "raise" and not adapter.notes_changes:
+        raise AdapterError(
+            "this Trealla's builtins aren't where they're expected, so changes by reads can't be noticed: leave on_mutation "
+            "out; replicas are then reset after each read"
+        )
+    return on_mutation == "raise"
+
+
+def calls_here(adapter: TreallaAdapter, engine: str | Engine, workers: Workers | None) -> Callable[[], None]:
+    """Give a function that raises `UnsupportedError` if predicates can't be called, and call it if there are any."""
+    remote = wants_processes(engine, workers)
+
+    def check() -> None:
+        if remote:
+            raise UnsupportedError(
+                "Python predicates are called in the process that opened the pool, and this pool's guests are in worker "
+                "processes: open it with workers='threads', on an engine that can"
+            )
+
+    if adapter.held:
+        check()
+    return check

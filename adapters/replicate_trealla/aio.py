@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from replicate.adapter import ResetRule
 from replicate.aio import AsyncGuest, AsyncPool
 from replicate.configuration import Workers
-from replicate.errors import PoolError
+from replicate.errors import ArgumentTypeError, PoolError
 from replicate.interfaces import Engine
 from replicate.memory_modes import MemoryMode
 from replicate.stats import PoolStats
 from replicate.wasi import Clock
-from replicate_trealla.adapter import Preopens, TreallaAdapter
+from replicate_trealla.adapter import OnMutation, Preopens, TreallaAdapter, calls_here, refuses_mutations
 from replicate_trealla.answers import Answer
 from replicate_trealla.interpreter import (
     Bindings,
@@ -25,21 +26,39 @@ from replicate_trealla.interpreter import (
     read_program,
     request_for,
 )
-from replicate_trealla.jobs import Failed, Programs, Succeed
-from replicate_trealla.queries import AsyncPinnedSteps, AsyncQuery, AsyncStream, AsyncTransactionSteps, first
+from replicate_trealla.jobs import Ask, Failed, Programs, Register, Succeed
+from replicate_trealla.predicates import Predicates, Python, make_predicate
+from replicate_trealla.queries import (
+    AsyncPinnedSteps,
+    AsyncQuery,
+    AsyncStream,
+    AsyncTransactionSteps,
+    first,
+    note_change,
+)
 from replicate_trealla.session import Message
 from replicate_trealla.steps import Collect
+from replicate_trealla.watch import CHANGED_FACTS
 
 __all__ = ["AsyncInterpreter", "AsyncPrologPool"]
+
+P = TypeVar("P", bound=Python)
 
 
 class AsyncInterpreter:
     """Be `Interpreter` for asyncio: ask within one transaction of an `AsyncPrologPool`, and die with it."""
 
-    __slots__ = ("_guest",)
+    __slots__ = ("_guest", "_refuses")
 
-    def __init__(self, guest: AsyncGuest) -> None:
+    def __init__(self, guest: AsyncGuest, *, refuses: bool = False) -> None:
         self._guest = guest
+        self._refuses = refuses
+
+    async def _collect(self, request: bytes, limit: int | None, goal: str) -> list[Message]:
+        messages, changed = await self._guest.run(Collect(request, limit))
+        if changed:
+            note_change(self._guest, changed, goal, refuses=self._refuses)
+        return messages
 
     def query(
         self, goal: str, *, bindings: Bindings | None = None, limit: int | None = None, stream: bool = False
@@ -49,10 +68,10 @@ class AsyncInterpreter:
         request = request_for(goal, bindings, "stream" if stream else "all")
         if stream:
             return AsyncStream(goal, request, limit, self._begin)
-        return AsyncQuery(goal, partial(self._guest.run, Collect(request, limit)))
+        return AsyncQuery(goal, partial(self._collect, request, limit, goal))
 
     async def _begin(self) -> AsyncTransactionSteps:
-        return AsyncTransactionSteps(self._guest)
+        return AsyncTransactionSteps(self._guest, refuses=self._refuses)
 
     async def query_all(self, goal: str, *, bindings: Bindings | None = None, limit: int | None = None) -> list[Answer]:
         """Give all answers, or the first `limit` ones; see `Interpreter.query_all`."""
@@ -60,7 +79,7 @@ class AsyncInterpreter:
 
     async def query_once(self, goal: str, *, bindings: Bindings | None = None) -> Answer | None:
         """Give the first answer, or None if the goal fails; see `Interpreter.query_once`."""
-        return first(await self._guest.run(Collect(request_for(goal, bindings), 1)), goal)
+        return first(await self._collect(request_for(goal, bindings), 1, goal), goal)
 
     async def execute(self, goal: str, *, bindings: Bindings | None = None) -> Answer | None:
         """Run a goal for what it changes; see `Interpreter.execute`."""
@@ -68,10 +87,12 @@ class AsyncInterpreter:
 
     async def consult_text(self, text: str, *, name: str = "user") -> Consulted:
         """Load a program; see `Interpreter.consult_text`."""
+        note_change(self._guest, CHANGED_FACTS, f"consulting {name}", refuses=self._refuses)
         return await self._guest.run(Programs(((name, text),)))
 
     async def consult(self, *paths: str | os.PathLike[str]) -> Consulted:
         """Load program files of the host; see `Interpreter.consult`."""
+        note_change(self._guest, CHANGED_FACTS, "consulting files", refuses=self._refuses)
         return await self._guest.run(Programs(tuple((os.fspath(path), read_program(path)) for path in paths)))
 
 
@@ -97,6 +118,7 @@ class AsyncPrologPool:
         min_replicas: int | None = None,
         engine: str | Engine = "wasmtime",
         reset: ResetRule | None = None,
+        on_mutation: OnMutation = "reset",
         memory: MemoryMode = "auto",
         interruptible: bool = True,
         max_memory: int | None = None,
@@ -109,10 +131,22 @@ class AsyncPrologPool:
         env: Mapping[str, str] | None = None,
         clock: Clock | str = "system",
         reseed: bool = False,
+        predicates: Predicates | None = None,
     ) -> None:
         adapter = TreallaAdapter(
-            wasm=wasm, program=program, consult=consult, preopens=preopens, env=env, clock=clock, reseed=reseed
+            wasm=wasm,
+            program=program,
+            consult=consult,
+            preopens=preopens,
+            env=env,
+            clock=clock,
+            reseed=reseed,
+            predicates=predicates,
         )
+        self._held = adapter.held
+        self._calls_here = calls_here(adapter, engine, workers)
+        # Told later, when the module is there.
+        self._refusing: Callable[[], bool] = partial(refuses_mutations, adapter, on_mutation)
         self._opening: Callable[[], Awaitable[AsyncPool]] = partial(
             AsyncPool.open,
             adapter,
@@ -137,6 +171,7 @@ class AsyncPrologPool:
 
     async def _open(self) -> AsyncPrologPool:
         if self._pool is None:
+            self._refuses = await asyncio.get_running_loop().run_in_executor(None, self._refusing)
             self._pool = await self._opening()
         return self
 
@@ -158,13 +193,13 @@ class AsyncPrologPool:
         limit = checked_limit(limit)
         if stream:
             return AsyncStream(goal, request_for(goal, bindings, "stream"), limit, partial(self._pin, timeout))
-        return AsyncQuery(goal, partial(self._collect, request_for(goal, bindings), limit, timeout))
+        return AsyncQuery(goal, partial(self._collect, request_for(goal, bindings), goal, limit, timeout))
 
     async def _pin(self, timeout: float | None) -> AsyncPinnedSteps:
-        return AsyncPinnedSteps(await self.pool.pin(timeout=timeout))
+        return AsyncPinnedSteps(await self.pool.pin(timeout=timeout), refuses=self._refuses)
 
-    async def _collect(self, request: bytes, limit: int | None, timeout: float | None) -> list[Message]:
-        return await self.pool.read(Collect(request, limit), timeout=timeout, in_worker=True)
+    async def _collect(self, request: bytes, goal: str, limit: int | None, timeout: float | None) -> list[Message]:
+        return await self.pool.read(Ask(Collect(request, limit), goal, self._refuses), timeout=timeout)
 
     async def query_all(
         self, goal: str, *, bindings: Bindings | None = None, limit: int | None = None, timeout: float | None = None
@@ -176,13 +211,13 @@ class AsyncPrologPool:
         self, goal: str, *, bindings: Bindings | None = None, timeout: float | None = None
     ) -> Answer | None:
         """Give the first answer, or None if the goal fails; see `PrologPool.query_once`."""
-        return first(await self._collect(request_for(goal, bindings), 1, timeout), goal)
+        return first(await self._collect(request_for(goal, bindings), goal, 1, timeout), goal)
 
     @asynccontextmanager
     async def reading(self, *, timeout: float | None = None) -> AsyncIterator[AsyncInterpreter]:
         """Open a read for several queries on one version."""
         async with self.pool.reading(timeout=timeout) as guest:
-            yield AsyncInterpreter(guest)
+            yield AsyncInterpreter(guest, refuses=self._refuses)
 
     # -- writes --------------------------------------------------------------------------------------------------------
 
@@ -204,6 +239,35 @@ class AsyncPrologPool:
         """Load program files of the host, all or none of them, and commit; see `PrologPool.consult`."""
         programs = tuple((os.fspath(path), read_program(path)) for path in paths)
         return await self.pool.write(Programs(programs), timeout=timeout, in_worker=True)
+
+    async def register(self, indicator: str | None, function: Python, *, timeout: float | None = None) -> None:
+        """Make a Python function a predicate, in all replicas, by a write; see `PrologPool.register`.
+
+        It's called in worker threads, and must be a plain function. Before the pool is open, give it as `predicates`.
+        """
+        self._calls_here()
+        held = make_predicate(indicator, function)
+        await self.pool.write(Register(held), timeout=timeout)
+        self._held.append(held)
+
+    def predicate(self, indicator: str | None = None) -> Callable[[P], P]:
+        """Make the decorated function a predicate, before the pool is open; see `register` for later."""
+        if callable(indicator):
+            raise ArgumentTypeError(
+                "call the decorator: @predicate('name/arity'), or @predicate() for the function's own"
+            )
+        if self._pool is not None:
+            raise PoolError(
+                "this pool is open already: a decorator can't wait for a write; use 'await pool.register(...)'"
+            )
+
+        def register(function: P) -> P:
+            held = make_predicate(indicator, function)
+            self._calls_here()
+            self._held.append(held)
+            return function
+
+        return register
 
     @asynccontextmanager
     async def writing(self, *, timeout: float | None = None) -> AsyncIterator[AsyncInterpreter]:
@@ -235,6 +299,9 @@ class AsyncPrologPool:
         """Open a pool of its own that starts with this one's newest facts: ``async with pool.branch() as what_if``."""
         branch = AsyncPrologPool.__new__(AsyncPrologPool)
         branch._pool = None
+        refuses = self._refuses
+        branch._held, branch._calls_here = [*self._held], self._calls_here
+        branch._refusing = lambda: refuses
         branch._opening = partial(self.pool.branch, name=name)
         return branch
 

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 from replicate_trealla.errors import InterpreterError, PrologError, PrologSyntaxError
 from replicate_trealla.terms import Atom, Compound, Opaque, Term, Variable, to_prolog
 
-__all__ = ["Answer", "ball_of", "decode_answer", "is_answer", "raise_ball", "shown"]
+__all__ = ["Answer", "ball_of", "decode_answer", "decode_terms", "is_answer", "raise_ball", "shown"]
 
 _DIGITS = 4000
 _read_json = json.JSONDecoder().raw_decode
@@ -168,6 +168,16 @@ def _chunks(digits: str) -> Iterator[str]:
         yield digits[start : start + _DIGITS]
 
 
+def decode_terms(data: bytes) -> list[Any]:
+    """Give the terms that follow the first token."""
+    tokens = _load(data)
+    reader = _Reader(tokens)
+    terms = []
+    while reader.at < len(tokens):
+        terms.append(reader.term())
+    return terms
+
+
 # -- what goals throw --------------------------------------------------------------------------------------------------
 
 
@@ -178,13 +188,16 @@ def ball_of(data: bytes) -> Term:
 
 def raise_ball(data: bytes, goal: str) -> NoReturn:
     """Raise the exception for a message that holds what a goal threw; `goal` is shown in it."""
+    cause: Exception | None = getattr(data, "error", None)
+    if cause is not None and data.is_itself:  # type: ignore[attr-defined]
+        raise cause
     ball = ball_of(data)
     kind = ball.args[0] if isinstance(ball, Compound) and ball.indicator == "error/2" else None
     if isinstance(kind, Compound) and kind.functor == "syntax_error":
         context = ball.args[1] if isinstance(ball, Compound) else None
         if isinstance(context, Compound) and context.args == (Atom("read_term_from_chars"), 3):
             raise PrologSyntaxError(f"{kind.args[0]}: {goal:.200}", ball=ball)
-    raise PrologError(f"{shown(ball)}, thrown by {goal:.200}", ball=ball)
+    raise PrologError(f"{shown(ball)}, thrown by {goal:.200}", ball=ball) from cause
 
 
 def shown(term: Term) -> str:

@@ -15,6 +15,15 @@
 % constraints.
 %
 % The host replies true for "go on" and fails for "that is enough".
+%
+% A predicate of the host's is a clause that calls host/2, which sends
+%
+%   [6,Id|Arguments]  call it; the reply is one of those below, or fails
+%   [4,N]             give the next solution of the N-th iterator: the same replies
+%   [5,N]             the N-th iterator isn't wanted any more
+%
+% Replies: nothing for true; i, s or a, the number of an argument and an integer, a string or an atom to unify it with; t and a
+% list to unify with all arguments; g and a goal to call; e and a ball to throw; n and the number of an iterator.
 
 :- module('$replicate', []).
 :- dynamic(loaded/1).
@@ -154,3 +163,67 @@ float_tokens(Float, [[2,Text]|Rest], Rest) :-
     (   Float =:= 0.0, copysign(1.0, Float) < 0.0 -> Text = "-0.0" ; write_canonical_to_chars(Text, Float, []) ).
 
 opaque(Term, [[7,Text]|Rest], Rest) :- write_term_to_chars(Term, [quoted(true)], Text).
+
+% -- predicates of the host's ------------------------------------------------------------------------------------------
+
+host(Id, Call) :-
+    Call =.. [_|Arguments],
+    (   list_tokens(Arguments, 0, Tokens, [])
+    ->  true
+    ;   throw(error(representation_error(term_depth), Call))
+    ),
+    json([6,Id|Tokens], Text),
+    '$host_call'(Text, Reply),
+    take(Reply, Call).
+
+% No reply isn't the empty list.
+take(Reply, Call) :- ( nonvar(Reply), Reply = [Kind|Text] -> take(Kind, Text, Call) ; true ).
+
+take(i, [At|Digits], Call) :- number_chars(Value, Digits), argument(At, Call, Value).
+take(s, [At|Value], Call) :- argument(At, Call, Value).
+take(a, [At|Name], Call) :- atom_chars(Value, Name), argument(At, Call, Value).
+take(t, Text, Call) :- read_reply(Text, Call, Arguments), Call =.. [_|Arguments].
+take(g, Text, Call) :- read_reply(Text, Call, Goal), call(user:Goal).
+take(e, Text, Call) :- read_reply(Text, Call, Ball), throw(Ball).
+take(n, Digits, Call) :-
+    number_chars(Number, Digits),
+    json([4,Number], Next),
+    json([5,Number], Close),
+    setup_call_cleanup(true, each(Next, Call), ignore('$host_call'(Close, _))).
+
+each(Next, Call) :- repeat, ( '$host_call'(Next, Reply) -> true ; !, fail ), take(Reply, Call).
+
+argument(At, Call, Value) :- number_chars(Position, [At]), arg(Position, Call, Value).
+
+% Variables have the names that they were sent by.
+read_reply(Text, Call, Term) :-
+    user:read_term_from_chars(Text, host(Computed, Term), [variable_names(Names)]),
+    (   Names == []
+    ->  true
+    ;   term_variables(Call, Variables),
+        known(Names, Variables)
+    ),
+    bind(Computed).
+
+known([], _).
+known([Name = Variable|Names], Variables) :- atom_chars(Name, Text), known(Variables, Text, Variable), known(Names, Variables).
+
+known([], _, _).
+known([Known|Rest], Text, Variable) :-
+    write_term_to_chars(Known, [], Written),
+    ( Written == Text -> Variable = Known ; known(Rest, Text, Variable) ).
+
+% What a library of Trealla's defines is taken too, though a program could define it anew.
+taken(Name, Arity, Libraries) :-
+    functor(Head, Name, Arity),
+    (   catch(user:predicate_property(Head, _), _, fail)
+    ->  true
+    ;   Libraries == true, user:current_predicate(Name/Arity)
+    ->  true
+    ).
+
+% Load a program that a predicate of the host's has got from somewhere.
+consult_whole(Text, Place) :-
+    append(Text, "\n'$replicate':loaded(yes).\n", Whole),
+    load(Whole),
+    ( retract(loaded(_)) -> true ; throw(error(syntax_error(program), Place)) ).

@@ -9,7 +9,7 @@ from replicate.errors import ArgumentError, ReplicateError
 if TYPE_CHECKING:
     from replicate_trealla.terms import Term
 
-__all__ = ["ConsultError", "InterpreterError", "PrologError", "PrologSyntaxError", "TermError"]
+__all__ = ["ConsultError", "InterpreterError", "MutationError", "PrologError", "PrologSyntaxError", "TermError"]
 
 
 class PrologError(ReplicateError):
@@ -34,6 +34,13 @@ class ConsultError(PrologError):
 
 class PrologSyntaxError(ConsultError):
     """Report a goal or program text that isn't Prolog."""
+
+
+class MutationError(ReplicateError):
+    """Report a goal that changed facts, flags or operators in a read, of a pool with ``on_mutation="raise"``.
+
+    Nothing of it stays. Use `PrologPool.execute`, or `writing`, for goals that are to change something.
+    """
 
 
 class InterpreterError(ReplicateError):

@@ -15,17 +15,21 @@ import attrs
 from replicate.errors import ArgumentRangeError, ArgumentTypeError
 from replicate_trealla.answers import Answer, ball_of, shown
 from replicate_trealla.errors import ConsultError, PrologError, PrologSyntaxError
-from replicate_trealla.queries import Query, Stream, TransactionSteps, first
+from replicate_trealla.predicates import Held, Python, make_predicate
+from replicate_trealla.queries import Query, Stream, TransactionSteps, first, note_change
 from replicate_trealla.steps import Collect, Load, StopStream
-from replicate_trealla.terms import Atom, Compound, Term, variable_name, write_term
+from replicate_trealla.terms import Atom, Compound, Term, Variable, to_prolog, variable_name, write_term
 from replicate_trealla.text import check_goal, end_of_file, ends_open, line_of
+from replicate_trealla.watch import CHANGED_FACTS
 
 if TYPE_CHECKING:
     from replicate.handles import Guest
+    from replicate_trealla.session import Message
 
 __all__ = ["Bindings", "Consulted", "Interpreter"]
 
 T = TypeVar("T")
+P = TypeVar("P", bound=Python)
 Bindings = Mapping[str, "Term | bool"]
 
 
@@ -43,20 +47,31 @@ class Interpreter:
     In a read, what a goal changes (``assertz/1`` and the like) is never committed: see `PrologPool`.
     """
 
-    __slots__ = ("_guest", "_left")
+    __slots__ = ("_guest", "_held", "_left", "_refuses")
 
-    def __init__(self, guest: Guest) -> None:
+    def __init__(self, guest: Guest, *, refuses: bool = False, held: list[Held] | None = None) -> None:
         if inspect.iscoroutinefunction(guest.call):
             raise ArgumentTypeError(
                 f"{guest!r} is awaited, and an Interpreter isn't: use AsyncInterpreter, or AsyncPrologPool's own transactions"
             )
         self._guest = guest
+        self._held = _HELD if held is None else held
+        """What keeps predicates as long as whoever calls them."""
         self._left: list[int] = []
+        self._refuses = refuses
+        """Whether goals that change facts are an error."""
 
     def _run(self, step: Callable[[Guest], T]) -> T:
         while self._left:
+            self._guest.discard()
             self._guest.run(StopStream(self._left.pop()))
         return self._guest.run(step)
+
+    def _collect(self, request: bytes, limit: int | None, goal: str) -> list[Message]:
+        messages, changed = self._run(Collect(request, limit))
+        if changed:
+            note_change(self._guest, changed, goal, refuses=self._refuses)
+        return messages
 
     # -- queries -------------------------------------------------------------------------------------------------------
 
@@ -80,8 +95,10 @@ class Interpreter:
         limit = checked_limit(limit)
         request = request_for(goal, bindings, "stream" if stream else "all")
         if stream:
-            return Stream(goal, request, limit, lambda: TransactionSteps(self._guest, self._left))
-        return Query(goal, iter(self._run(Collect(request, limit))))
+            return Stream(
+                goal, request, limit, lambda: TransactionSteps(self._guest, self._left, refuses=self._refuses)
+            )
+        return Query(goal, iter(self._collect(request, limit, goal)))
 
     def query_all(self, goal: str, *, bindings: Bindings | None = None, limit: int | None = None) -> list[Answer]:
         """Give all answers, or the first `limit` ones; see `query`. Raises if the goal throws at any point."""
@@ -89,7 +106,7 @@ class Interpreter:
 
     def query_once(self, goal: str, *, bindings: Bindings | None = None) -> Answer | None:
         """Give the first answer, or None if the goal fails; see `query`."""
-        return first(self._run(Collect(request_for(goal, bindings), 1)), goal)
+        return first(self._collect(request_for(goal, bindings), 1, goal), goal)
 
     def execute(self, goal: str, *, bindings: Bindings | None = None) -> Answer | None:
         """Run a goal for what it changes, up to its first answer, and give that, or None if it fails.
@@ -97,6 +114,47 @@ class Interpreter:
         What it changed before it failed or threw stays changed, until the transaction rolls back.
         """
         return self.query_once(goal, bindings=bindings)
+
+    # -- predicates ----------------------------------------------------------------------------------------------------
+
+    def register(self, indicator: str | None, function: Python) -> None:
+        """Make a Python function a predicate of module ``user``; `indicator` is ``"name/arity"``, None for the function's own.
+
+        The function gets the arguments as terms, `Variable` where they're unbound. It may return
+
+        - None or True to succeed, False to fail;
+        - a mapping of its parameters' names, or variables that it was given, to what they're to be unified with;
+        - a tuple, of a value for each argument, or ``...`` for one to be left alone;
+        - a `Goal` to be called;
+        - an iterator, such as a generator's: each element is a solution, one of the above or below, computed when Prolog asks
+          for another one; it's closed when Prolog wants no more;
+        - any other value, to be unified with the last argument.
+
+        What it raises is thrown: of a `PrologError` its ball, which `iso` helps to make, of any other exception
+        ``error(python_error(Type, Message), _)``; what the program doesn't catch comes back as the exception that it was.
+
+        Raises `PrologError` if there's a predicate of this name and arity, `ArgumentError` for what can't be one.
+
+        Hazards: it runs in the thread that runs the goal, and on whatever replica; a timeout doesn't stop it, but is looked at
+        when it returns. It can't ask the interpreter that calls it. What it does outside the guest isn't rolled back.
+        """
+        held = make_predicate(indicator, function)
+        register_held(self, held)
+        self._held.append(held)
+
+    def predicate(self, indicator: str | None = None) -> Callable[[P], P]:
+        """Make the decorated function a predicate; see `register`. ``@prolog.predicate("double/2")``."""
+
+        if callable(indicator):
+            raise ArgumentTypeError(
+                "call the decorator: @predicate('name/arity'), or @predicate() for the function's own"
+            )
+
+        def register(function: P) -> P:
+            self.register(indicator, function)
+            return function
+
+        return register
 
     # -- programs ------------------------------------------------------------------------------------------------------
 
@@ -113,12 +171,14 @@ class Interpreter:
 
         Hazard: in npm's build each program with an initialization goal leaves 5.5 MB of unused guest memory behind.
         """
+        note_change(self._guest, CHANGED_FACTS, f"consulting {name}", refuses=self._refuses)
         if "\0" in text:
             raise PrologSyntaxError(f"{name} contains a zero byte", line=line_of(text, text.index("\0")))
         program = f"{text[: end_of_file(text)]}\n{_LAST}"
         data, out, err = self._run(Load(program.encode()))
         said, warned = out.decode("utf-8", "replace"), err.decode("utf-8", "replace")
         self._check_load(text, name, said + warned, ball_of(data) if data[1:2] == b"2" else None)
+        self._run(_SETTLE)
         warnings = (_placed(line[9:], name) for line in warned.splitlines() if line.startswith("Warning: "))
         return Consulted(_SPURIOUS.sub("", said), tuple(warnings))
 
@@ -173,6 +233,29 @@ class Interpreter:
         return answer["Ball"] if answer else None
 
 
+# -- predicates --------------------------------------------------------------------------------------------------------
+
+_HELD: list[Held] = []
+"""Predicates of interpreters over handles of whose pool nothing is known."""
+
+
+def register_held(interpreter: Interpreter, held: Held) -> None:
+    """Add the clause for a predicate; raise `PrologError` if there's one of its name and arity."""
+    name, arity = Atom(held.predicate.name), held.predicate.arity
+    asked: Bindings = {"Name": name, "Arity": arity, "Libraries": not held.replaces}
+    if interpreter.query_once("'$replicate':taken(Name, Arity, Libraries)", bindings=asked) is not None:
+        indicator = Compound("/", (name, arity))
+        kind = Compound("permission_error", (Atom("modify"), Atom("procedure"), indicator))
+        raise PrologError(
+            f"{held.predicate.indicator} is there already: choose another name for the function",
+            ball=Compound("error", (kind, Atom("register"))),
+        )
+    head: Term = name(*(Variable(f"A{at}") for at in range(arity))) if arity else name
+    interpreter.consult_text(
+        f"{to_prolog(head)} :- '$replicate':host({held.number}, {to_prolog(head)}).", name=f"the clause for {name}"
+    )
+
+
 # -- requests ----------------------------------------------------------------------------------------------------------
 
 
@@ -212,6 +295,10 @@ def read_program(path: str | os.PathLike[str]) -> str:
 
 
 # -- what the interpreter says when it loads -------------------------------------------------------------------------
+
+# The table that current_op/3 looks at is made when it's first asked after a change, by retracting and asserting. Do it here,
+# or each replica would for each question.
+_SETTLE = Collect(b"current_op(_, _, is)\n", 1)
 
 # It reports success whatever happens. This fact is there only when everything before it was read, in whatever module.
 _LAST = "'$replicate':loaded(yes).\n"

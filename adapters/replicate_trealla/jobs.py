@@ -7,14 +7,16 @@ from typing import TYPE_CHECKING
 import attrs
 
 from replicate_trealla.answers import Answer
-from replicate_trealla.interpreter import Consulted, Interpreter
-from replicate_trealla.queries import first
+from replicate_trealla.interpreter import Consulted, Interpreter, register_held
+from replicate_trealla.predicates import Held
+from replicate_trealla.queries import first, note_change
 from replicate_trealla.steps import Collect
 
 if TYPE_CHECKING:
     from replicate.handles import Guest
+    from replicate_trealla.session import Message
 
-__all__ = ["Failed", "Programs", "Succeed"]
+__all__ = ["Ask", "Failed", "Programs", "Register", "Succeed"]
 
 
 class Failed(Exception):
@@ -29,10 +31,36 @@ class Succeed:
     goal: str
 
     def __call__(self, guest: Guest) -> Answer:
-        answer = first(Collect(self.request, 1)(guest), self.goal)
+        answer = first(Collect(self.request, 1)(guest)[0], self.goal)
         if answer is None:
             raise Failed
         return answer
+
+
+@attrs.frozen
+class Ask:
+    """Collect the answers to a goal in a read, and see to what it has changed; runs where the pool is."""
+
+    collect: Collect
+    goal: str
+    refuses: bool
+    """Whether it's an error to change facts."""
+
+    def __call__(self, guest: Guest) -> list[Message]:
+        messages, changed = guest.run(self.collect)
+        if changed:
+            note_change(guest, changed, self.goal, refuses=self.refuses)
+        return messages
+
+
+@attrs.frozen
+class Register:
+    """Add the clause for a predicate."""
+
+    held: Held
+
+    def __call__(self, guest: Guest) -> None:
+        register_held(Interpreter(guest), self.held)
 
 
 @attrs.frozen

@@ -30,10 +30,17 @@ _CLOCKS: tuple[Callable[[], int], ...] = (time.time_ns, time.monotonic_ns, time.
 class _Answerer(Protocol):
     def answer_call(self, message: int, size: int, reply: int, reply_size: int) -> int: ...
 
+    def answer_predicate(self, size: int) -> int: ...
+
 
 def _host_call(guest: Guest, query: int, message: int, size: int, reply: int, reply_size: int) -> int:
     session: _Answerer = guest.local[KEY]
     return session.answer_call(message & MASK, size, reply & MASK, reply_size & MASK)
+
+
+def _predicate(guest: Guest, size: int) -> int:
+    session: _Answerer = guest.local[KEY]
+    return session.answer_predicate(size)
 
 
 def _clock_time_get(guest: Guest, clock: int, precision: int, at: int) -> int:
@@ -48,7 +55,7 @@ _CLOCK = HostFunction(_clock_time_get, caller=True)
 
 MAILBOX = Companion(
     resources.files("replicate_trealla").joinpath("mailbox.wat").read_text("utf-8"),
-    {"host-call": _HOST_CALL, "clock_time_get": _CLOCK},
+    {"host-call": _HOST_CALL, "predicate": HostFunction(_predicate, caller=True), "clock_time_get": _CLOCK},
 )
 
 

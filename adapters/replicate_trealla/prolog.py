@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from replicate.adapter import ResetRule
 from replicate.configuration import Workers
+from replicate.errors import ArgumentTypeError
 from replicate.imports import ImportValue
 from replicate.interfaces import Engine
 from replicate.limits import ResourceLimits
@@ -18,7 +19,7 @@ from replicate.pool import Pool
 from replicate.registry import load_engine
 from replicate.stats import PoolStats
 from replicate.wasi import Clock
-from replicate_trealla.adapter import Preopens, TreallaAdapter
+from replicate_trealla.adapter import OnMutation, Preopens, TreallaAdapter, calls_here, refuses_mutations
 from replicate_trealla.answers import Answer
 from replicate_trealla.interpreter import (
     Bindings,
@@ -28,7 +29,8 @@ from replicate_trealla.interpreter import (
     read_program,
     request_for,
 )
-from replicate_trealla.jobs import Failed, Programs, Succeed
+from replicate_trealla.jobs import Ask, Failed, Programs, Register, Succeed
+from replicate_trealla.predicates import Predicates, Python, make_predicate
 from replicate_trealla.queries import PinnedSteps, Query, Stream, first
 from replicate_trealla.session import Message, forget_session, session_of
 from replicate_trealla.steps import Collect
@@ -36,6 +38,7 @@ from replicate_trealla.steps import Collect
 __all__ = ["Prolog", "PrologPool"]
 
 T = TypeVar("T")
+P = TypeVar("P", bound=Python)
 
 
 class Prolog(Interpreter):
@@ -66,8 +69,11 @@ class Prolog(Interpreter):
         preopens: Preopens = (),
         env: Mapping[str, str] | None = None,
         clock: Clock | str = "system",
+        predicates: Predicates | None = None,
     ) -> None:
-        adapter = TreallaAdapter(wasm=wasm, program=program, consult=consult, preopens=preopens, env=env, clock=clock)
+        adapter = TreallaAdapter(
+            wasm=wasm, program=program, consult=consult, preopens=preopens, env=env, clock=clock, predicates=predicates
+        )
         runtime = load_engine(engine) if isinstance(engine, str) else engine
         imports: dict[str, dict[str, ImportValue]] = {}
         for given in (adapter.wasi.imports(), adapter.imports()):
@@ -80,7 +86,7 @@ class Prolog(Interpreter):
         except BaseException:
             self._instance.close()
             raise
-        super().__init__(self._instance.guest)
+        super().__init__(self._instance.guest, held=adapter.held)
 
     def consult_text(self, text: str, *, name: str = "user") -> Consulted:
         """Load a program whole, or raise and change nothing; see `Interpreter.consult_text`.
@@ -126,9 +132,10 @@ class PrologPool:
             pool.execute("assertz(edge(b, c))")
             pool.query_all("edge(X, Y)")  # [{'X': Atom('a'), 'Y': Atom('b')}, ...]
 
-    `replicas` defaults to the number of usable cores. `reset` says when a replica forgets what queries changed in it:
-    ``"on_commit"``, the default here, at the next commit, so that the effects of a query that has any (``assertz/1``,
-    ``bb_put/2``, flags) may be seen by others until then; ``"each_read"`` at its end, which costs more. `min_replicas`,
+    A query never sees what another one changed: a goal that changes facts, flags, operators or streams in a read is noticed,
+    and its replica reset. With ``on_mutation="raise"`` one that changes facts, flags or operators raises `MutationError`, too.
+    Under ``reset="each_read"`` all replicas are reset after each query, and random numbers start anew in each; the default,
+    ``"on_commit"``, does so when it must. `replicas` defaults to the number of usable cores. `min_replicas`,
     `memory`, `interruptible`, `max_memory`, `name` and `workers` are as in `replicate.Pool.open`; the other options are
     `TreallaAdapter`'s. Raises what `Pool.open` raises, and `ConsultError` for the programs.
 
@@ -143,6 +150,7 @@ class PrologPool:
         min_replicas: int | None = None,
         engine: str | Engine = "wasmtime",
         reset: ResetRule | None = None,
+        on_mutation: OnMutation = "reset",
         memory: MemoryMode = "auto",
         interruptible: bool = True,
         max_memory: int | None = None,
@@ -155,10 +163,21 @@ class PrologPool:
         env: Mapping[str, str] | None = None,
         clock: Clock | str = "system",
         reseed: bool = False,
+        predicates: Predicates | None = None,
     ) -> None:
         adapter = TreallaAdapter(
-            wasm=wasm, program=program, consult=consult, preopens=preopens, env=env, clock=clock, reseed=reseed
+            wasm=wasm,
+            program=program,
+            consult=consult,
+            preopens=preopens,
+            env=env,
+            clock=clock,
+            reseed=reseed,
+            predicates=predicates,
         )
+        self._held = adapter.held
+        self._calls_here = calls_here(adapter, engine, workers)
+        self._refuses = refuses_mutations(adapter, on_mutation)
         self.pool = Pool.open(
             adapter,
             engine=engine,
@@ -196,7 +215,7 @@ class PrologPool:
         limit = checked_limit(limit)
         if stream:
             return Stream(goal, request_for(goal, bindings, "stream"), limit, partial(self._pin, timeout))
-        return Query(goal, iter(self._collect(request_for(goal, bindings), limit, timeout)))
+        return Query(goal, iter(self._collect(request_for(goal, bindings), goal, limit, timeout)))
 
     def query_all(
         self, goal: str, *, bindings: Bindings | None = None, limit: int | None = None, timeout: float | None = None
@@ -207,19 +226,19 @@ class PrologPool:
     def query_once(self, goal: str, *, bindings: Bindings | None = None, timeout: float | None = None) -> Answer | None:
         """Give the first answer, or None if the goal fails; see `Interpreter.query_once`."""
         request = request_for(goal, bindings)
-        return first(self._collect(request, 1, timeout), goal)
+        return first(self._collect(request, goal, 1, timeout), goal)
 
-    def _collect(self, request: bytes, limit: int | None, timeout: float | None) -> list[Message]:
-        return self.pool.read(Collect(request, limit), timeout=timeout, any_thread=True, in_worker=True)
+    def _collect(self, request: bytes, goal: str, limit: int | None, timeout: float | None) -> list[Message]:
+        return self.pool.read(Ask(Collect(request, limit), goal, self._refuses), timeout=timeout, any_thread=True)
 
     def _pin(self, timeout: float | None) -> PinnedSteps:
-        return PinnedSteps(self.pool.pin(timeout=timeout))
+        return PinnedSteps(self.pool.pin(timeout=timeout), refuses=self._refuses)
 
     @contextmanager
     def reading(self, *, timeout: float | None = None) -> Iterator[Interpreter]:
         """Open a read for several queries on one version."""
         with self.pool.reading(timeout=timeout) as guest:
-            yield Interpreter(guest)
+            yield Interpreter(guest, refuses=self._refuses, held=self._held)
 
     # -- writes --------------------------------------------------------------------------------------------------------
 
@@ -246,6 +265,34 @@ class PrologPool:
         programs = tuple((os.fspath(path), read_program(path)) for path in paths)
         return self.pool.write(Programs(programs), timeout=timeout, in_worker=True)
 
+    def register(self, indicator: str | None, function: Python, *, timeout: float | None = None) -> None:
+        """Make a Python function a predicate, in all replicas, by a write; see `Interpreter.register`.
+
+        In a read, it's called by whichever thread runs that; a call of this pool from inside it raises
+        `NestedTransactionError`. Raises `UnsupportedError` for a pool with worker processes.
+        """
+        self._calls_here()
+        held = make_predicate(indicator, function)
+        self.pool.write(Register(held), timeout=timeout)
+        self._held.append(held)
+
+    def predicate(self, indicator: str | None = None) -> Callable[[P], P]:
+        """Make the decorated function a predicate: ``@pool.predicate("double/2")``; see `register`.
+
+        Without an indicator it has the function's name, and as many arguments as the function.
+        """
+
+        if callable(indicator):
+            raise ArgumentTypeError(
+                "call the decorator: @predicate('name/arity'), or @predicate() for the function's own"
+            )
+
+        def register(function: P) -> P:
+            self.register(indicator, function)
+            return function
+
+        return register
+
     @contextmanager
     def writing(self, *, timeout: float | None = None) -> Iterator[Interpreter]:
         """Open a write for several goals: commit on leaving, roll back on an exception.
@@ -253,7 +300,7 @@ class PrologPool:
         Here a goal that fails rolls nothing back: raise something if it should.
         """
         with self.pool.writing(timeout=timeout) as guest:
-            yield Interpreter(guest)
+            yield Interpreter(guest, held=self._held)
 
     # -- the rest ------------------------------------------------------------------------------------------------------
 
@@ -278,6 +325,7 @@ class PrologPool:
     def branch(self, *, name: str | None = None, timeout: float | None = None) -> PrologPool:
         """Open a pool of its own that starts with this one's newest facts, for writes that must not count here."""
         branch = PrologPool.__new__(PrologPool)
+        branch._refuses, branch._held, branch._calls_here = self._refuses, [*self._held], self._calls_here
         branch.pool = self.pool.branch(name=name, timeout=timeout)
         return branch
 

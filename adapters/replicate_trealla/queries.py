@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from itertools import islice
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol
 
+import attrs
+
 from replicate.errors import ConcurrentUseError
 from replicate_trealla.answers import Answer, decode_answer, is_answer, raise_ball
-from replicate_trealla.steps import NextMessage, StartStream, StopStream
+from replicate_trealla.errors import MutationError
+from replicate_trealla.steps import AbandonCalls, NextMessage, StartStream, StopStream
+from replicate_trealla.watch import CHANGED_FACTS
 
 if TYPE_CHECKING:
     from replicate.handles import Guest
@@ -88,6 +93,16 @@ class Query(_Taking, Iterator[Answer]):
         self.close()
 
 
+def note_change(guest: Any, changed: int, goal: str, *, refuses: bool) -> None:
+    """Have a replica reset that a goal has changed; with `refuses`, raise `MutationError` if it was facts that it changed."""
+    guest.discard()
+    if refuses and changed & CHANGED_FACTS:
+        raise MutationError(
+            f"this goal changes facts, flags or operators, and a read can't: {goal:.200}; use execute or writing, or "
+            "on_mutation='reset' to have such changes forgotten"
+        )
+
+
 def first(messages: list[Message], goal: str) -> Answer | None:
     """Give the first answer of collected messages, or None; raise what the goal threw."""
     for data, out, err in messages:
@@ -101,11 +116,29 @@ def first(messages: list[Message], goal: str) -> Answer | None:
 # -- streams -----------------------------------------------------------------------------------------------------------
 
 
+@attrs.frozen
+class Following:
+    """Take the next message of a stream, and see to what it has changed; runs where the pool is."""
+
+    number: int
+    goal: str
+    refuses: bool
+
+    def __call__(self, guest: Guest) -> Message | None:
+        message, changed = guest.run(NextMessage(self.number))
+        if changed:
+            note_change(guest, changed, self.goal, refuses=self.refuses)
+        return message
+
+
 class Steps(Protocol):
     """Run the steps of a stream, and see to its end."""
 
     def run(self, step: Step) -> Any:
         """Run a step beside the guest."""
+
+    def following(self, number: int, goal: str) -> Message | None:
+        """Give the next message of the stream of that number, and see to what it has changed."""
 
     def close(self, number: int, *, ended: bool) -> None:
         """See to the end of the stream of that number; `ended` if it has come to it by itself."""
@@ -114,30 +147,44 @@ class Steps(Protocol):
 class PinnedSteps:
     """Run a stream on a read of its own, which ends with it."""
 
-    def __init__(self, read: PinnedRead) -> None:
+    def __init__(self, read: PinnedRead, *, refuses: bool) -> None:
         self._read = read
+        self._refuses = refuses
 
     def run(self, step: Step) -> Any:
         return self._read.run(lambda guest: guest.run(step))
 
+    def following(self, number: int, goal: str) -> Message | None:
+        return self._read.run(Following(number, goal, self._refuses))
+
     def close(self, number: int, *, ended: bool) -> None:
         # The replica is reset, which is cheaper than stopping a query.
-        self._read.close(clean=ended)
+        try:
+            if not ended and self._read.is_open:
+                self.run(AbandonCalls())
+        finally:
+            self._read.close(clean=ended)
 
 
 class TransactionSteps:
     """Run a stream inside a transaction, which goes on after it."""
 
-    def __init__(self, guest: Guest, left: list[int]) -> None:
+    def __init__(self, guest: Guest, left: list[int], *, refuses: bool) -> None:
         self._guest = guest
+        self._refuses = refuses
         self.left = left
         """The numbers of streams that nobody holds any more."""
 
     def run(self, step: Step) -> Any:
         return self._guest.run(step)
 
+    def following(self, number: int, goal: str) -> Message | None:
+        return Following(number, goal, self._refuses)(self._guest)
+
     def close(self, number: int, *, ended: bool) -> None:
         if not ended and self._guest.is_alive:
+            # What cleans up after the query may change something.
+            self._guest.discard()
             self._guest.run(StopStream(number))
 
 
@@ -152,26 +199,25 @@ class Stream(Query):
         self._steps: Steps | None = None
         self._number = 0
         self._closed = False
-        self._running = False
+        self._running = threading.Lock()
 
     def __next__(self) -> Answer:
         if self._left == 0:
             self.close()
         if self._closed:
             raise StopIteration
-        if self._running:
+        if not self._running.acquire(blocking=False):
             raise ConcurrentUseError(f"the next answer to {self.goal:.60} is being computed already, by another thread")
-        self._running = True
         try:
             if self._steps is None:
                 self._steps = self._begin()
                 self._number = self._steps.run(StartStream(self._request))
-            message = self._steps.run(NextMessage(self._number))
+            message = self._steps.following(self._number, self.goal)
         except BaseException:
-            self._running = False
             self.close()
             raise
-        self._running = False
+        finally:
+            self._running.release()
         if message is None or not is_answer(message[0]):
             self._end(ended=True)
         answer = None if message is None else self._answer(message)
@@ -258,6 +304,9 @@ class AsyncSteps(Protocol):
     async def run(self, step: Step) -> Any:
         """Run a step beside the guest."""
 
+    async def following(self, number: int, goal: str) -> Message | None:
+        """Give the next message of the stream of that number, and see to what it has changed."""
+
     async def close(self, number: int, *, ended: bool) -> None:
         """See to the end of the stream of that number; `ended` if it has come to it by itself."""
 
@@ -265,27 +314,45 @@ class AsyncSteps(Protocol):
 class AsyncPinnedSteps:
     """Be `PinnedSteps` to be awaited."""
 
-    def __init__(self, read: AsyncPinnedRead) -> None:
+    def __init__(self, read: AsyncPinnedRead, *, refuses: bool) -> None:
         self._read = read
+        self._refuses = refuses
 
     async def run(self, step: Step) -> Any:
         return await self._read.run(lambda guest: guest.run(step))
 
+    async def following(self, number: int, goal: str) -> Message | None:
+        return await self._read.run(Following(number, goal, self._refuses))
+
     async def close(self, number: int, *, ended: bool) -> None:
-        self._read.close(clean=ended)
+        try:
+            # A step that was cancelled, and is still running, sees to it by itself.
+            if not ended and self._read.is_open and not self._read.is_running:
+                await self.run(AbandonCalls())
+        finally:
+            self._read.close(clean=ended)
 
 
 class AsyncTransactionSteps:
     """Be `TransactionSteps` to be awaited."""
 
-    def __init__(self, guest: Any) -> None:
+    def __init__(self, guest: Any, *, refuses: bool) -> None:
         self._guest = guest
+        self._refuses = refuses
 
     async def run(self, step: Step) -> Any:
         return await self._guest.run(step)
 
+    async def following(self, number: int, goal: str) -> Message | None:
+        message, changed = await self._guest.run(NextMessage(number))
+        if changed:
+            note_change(self._guest, changed, goal, refuses=self._refuses)
+        result: Message | None = message
+        return result
+
     async def close(self, number: int, *, ended: bool) -> None:
         if not ended and self._guest.is_alive:
+            self._guest.discard()
             await self._guest.run(StopStream(number))
 
 
@@ -316,7 +383,7 @@ class AsyncStream(AsyncQuery):
             if self._steps is None:
                 self._steps = await self._begin()
                 self._number = await self._steps.run(StartStream(self._request))
-            message = await self._steps.run(NextMessage(self._number))
+            message = await self._steps.following(self._number, self.goal)
         except BaseException:
             self._running = False
             await self.aclose()

@@ -10,13 +10,16 @@ from __future__ import annotations
 
 import enum
 import struct
+from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
-from replicate.errors import AdapterError
+from replicate.errors import AdapterError, NestedTransactionError
 from replicate_trealla import output
 from replicate_trealla.answers import is_answer
+from replicate_trealla.calling import Calls
 from replicate_trealla.errors import InterpreterError
 from replicate_trealla.mailbox import KEY, MAILBOX, MASK
+from replicate_trealla.watch import EXPORT
 
 if TYPE_CHECKING:
     from replicate.handles import Guest
@@ -36,9 +39,13 @@ REQUEST_BYTES = 4096
 Message: TypeAlias = "tuple[bytes, bytes, bytes]"
 """What the driver sent, as JSON, and the standard output and error since the message before."""
 _END = b"[0]"
+_CALLS = (b"4", b"5", b"6")
+"""What the messages that are about predicates of the host's begin with, after the bracket."""
 _ALL = MASK
 """A limit that isn't one."""
 _FIRST = 16
+_EXCHANGE, _EXCHANGE_BYTES = 0x40000, 0x10000
+"""Where the mailbox has what predicates are called with, and what they reply."""
 _HEADER = struct.Struct("<IIII")
 _LENGTH = struct.Struct("<I")
 
@@ -56,6 +63,11 @@ def session_of(guest: Guest) -> Session:
     local = guest.local
     session: Session | None = local.get(KEY)
     if session is not None and session.guest is guest:
+        if session.inside:
+            raise NestedTransactionError(
+                "this interpreter is running the goal that called this function: it can't be asked another; return a Goal for "
+                "it to call"
+            )
         if session.broken:
             raise InterpreterError("this interpreter has ended: open a new one, or a new transaction of the pool")
         return session
@@ -96,6 +108,7 @@ class Session:
     """
 
     __slots__ = (
+        "_calls",
         "_err",
         "_first",
         "_flags_changed",
@@ -103,12 +116,15 @@ class Session:
         "_lost",
         "_mailbox",
         "_messages",
+        "_notes",
         "_out",
         "_settled",
+        "_stream",
         "_streams",
         "_text",
         "broken",
         "guest",
+        "inside",
         "memory",
         "pointers",
     )
@@ -119,6 +135,7 @@ class Session:
         self.pointers = pointers
         self.broken = False
         """A call ended half-way, so the guest can't be used until it's restored."""
+        self._notes = EXPORT in guest.exports
         self._mailbox = guest.companion_memory(MAILBOX, "mailbox")
         self._out: list[bytes] = []
         self._err: list[bytes] = []
@@ -128,6 +145,11 @@ class Session:
         self._lost = False
         self._flags_changed = False
         self._text: bytes | None = None
+        self._calls: Calls | None = None
+        self._stream = 0
+        """Which of the streams is running, or did last; 0 for none of them."""
+        self.inside = False
+        """The guest is running."""
         self._streams: dict[int, tuple[int, bool]] = {}
         """Those that are read one message at a time, by number: their server, and whether it's one for this purpose only."""
         self._first: dict[int, Message] = {}
@@ -138,11 +160,22 @@ class Session:
         self.memory = guest.memory
         self.broken = self._settled = self._lost = self._flags_changed = False
         self._text = None
+        self.inside = False
         self._streams.clear()
+        with suppress(Exception):
+            self.abandon_calls()
         self._first.clear()
         self._messages.clear()
         self._out.clear()
         self._err.clear()
+
+    def take_changed(self) -> int:
+        """Give what has been changed since this was last asked, as bits of `watch`'s.
+
+        To be asked at the end of each step, or what a write has changed would look like a change by the reads that follow.
+        """
+        changed: int = self.guest.call(EXPORT) if self._notes and not self.broken else 0
+        return changed
 
     def begin(self, goal: str) -> None:
         """Start the serving query, and all this is about, with a goal that loads the driver and goes on to serve."""
@@ -156,6 +189,7 @@ class Session:
                 "this Trealla couldn't load the adapter's driver: its version isn't known to work (0.23, 0.33)"
             )
         self._keep(self.pointers._replace(server=server))
+        self.take_changed()
 
     # -- requests ------------------------------------------------------------------------------------------------------
 
@@ -172,7 +206,21 @@ class Session:
         if spare:
             self.guest.call("pl_done", server)
         messages, self._messages = self._messages, []
+        calls = self._calls
+        if calls is not None:
+            if messages and messages[-1][0][1:2] == b"2":
+                data, out, err = messages[-1]
+                messages[-1] = (calls.trace(data), out, err)
+            self.abandon_calls(0)
         return messages
+
+    def abandon_calls(self, stream: int | None = None) -> None:
+        """Close what predicates have left open, of a stream, of no stream (0), or all of it: no goal will go on with it."""
+        calls = self._calls
+        if not self._streams or stream is None:
+            stream = self._calls = None
+        if calls is not None:
+            calls.close(stream)
 
     def begin_stream(self, request: bytes) -> int:
         """Begin to run a request answer by answer, the interpreter standing still between them; give its number.
@@ -186,7 +234,7 @@ class Session:
         number = max(self._streams, default=0) + 1
         self._streams[number] = (server, spare)
         # The request is where the next one will be written, so the first answer can't wait until it's asked for.
-        self._drive(server, 1)
+        self._drive(server, 1, stream=number)
         self._first[number] = self._messages.pop()
         return number
 
@@ -196,9 +244,11 @@ class Session:
             return None
         message = self._first.pop(number, None)
         if message is None:
-            self._drive(self._streams[number][0], 1)
+            self._drive(self._streams[number][0], 1, stream=number)
             message = self._messages.pop()
         if not is_answer(message[0]):
+            if self._calls is not None and message[0] != _END:
+                message = (self._calls.trace(message[0]), *message[1:])
             self.stop_stream(number, ended=message[0] == _END)
         return message
 
@@ -206,14 +256,16 @@ class Session:
         """Stop a stream and free what it holds; `ended` if it has come to its end, and serves again."""
         server, spare = self._streams.pop(number, (0, True))
         self._first.pop(number, None)
-        if not server or self.broken or not self.guest.is_alive:
-            return
-        if spare:
-            self.guest.call("pl_done", server)
-        elif not ended or self._flags_changed:
-            self.restart()
-        else:
-            self._keep(self.pointers._replace(streaming=False))
+        try:
+            self.abandon_calls(number)
+        finally:
+            if server and not self.broken and self.guest.is_alive:
+                if spare:
+                    self.guest.call("pl_done", server)
+                elif not ended or self._flags_changed:
+                    self.restart()
+                else:
+                    self._keep(self.pointers._replace(streaming=False))
 
     def load(self, program: bytes) -> Message:
         """Load a program; give the end, or what was thrown."""
@@ -227,6 +279,8 @@ class Session:
             self._flags_changed = True
         elif message[0] == _END:
             self.restart()
+        if self._calls is not None:
+            message = (self._calls.trace(message[0]), *message[1:])
         return message
 
     def restart(self) -> None:
@@ -261,15 +315,17 @@ class Session:
             raise InterpreterError("the interpreter couldn't start another query: it's probably out of memory")
         return server
 
-    def _drive(self, server: int, limit: int) -> None:
+    def _drive(self, server: int, limit: int, *, stream: int = 0) -> None:
         """Resume a server until it has settled what it was asked, with `limit` answers at the latest."""
         self._messages.clear()
         self._limit = limit
         self._settled = False
+        self._stream = stream
         mailbox = self._mailbox
         if mailbox is not None:
             _HEADER.pack_into(mailbox, 0, _FIRST, 0, limit, 0)
         previous, output.current.taker = output.current.taker, self
+        self.inside = True
         try:
             while True:
                 alive = self.guest.call("pl_redo", server)
@@ -284,9 +340,13 @@ class Session:
                     raise self._ended()
         except BaseException:
             self.broken = True
+            # An iterator that can't be closed properly mustn't hide why it's closed.
+            with suppress(Exception):
+                self.abandon_calls()
             raise
         finally:
             output.current.taker = previous
+            self.inside = False
             self._text = None
 
     def _empty(self, mailbox: memoryview) -> None:
@@ -338,6 +398,10 @@ class Session:
         if self._mailbox is not None:
             self._empty(self._mailbox)
         if data[:1] == b"[":
+            if data[1:2] in _CALLS:
+                if self._text is not None:
+                    return self._send_text(reply, reply_size)  # what didn't fit into the mailbox
+                return self._send(self._call(data), reply, reply_size)
             if b"[8," in data and data[1:2] == b"1":
                 self._text = b"constraints"
                 return self._send_text(reply, reply_size)
@@ -350,6 +414,33 @@ class Session:
         else:
             return Status.ERROR
         return self._succeed(reply_size) if go_on else Status.FALSE
+
+    def answer_predicate(self, size: int) -> int:
+        """Call a predicate whose message is in the mailbox; give the reply's length, -1 to fail, -2 if it doesn't fit."""
+        mailbox = self._mailbox
+        assert mailbox is not None
+        reply = self._call(bytes(mailbox[_EXCHANGE : _EXCHANGE + size]))
+        if reply is None:
+            return -1
+        length = len(reply)
+        if length > _EXCHANGE_BYTES:
+            self._text = reply
+            return -2
+        mailbox[_EXCHANGE : _EXCHANGE + length] = reply
+        return length
+
+    def _call(self, data: bytes) -> bytes | None:
+        """Call a Python function; what it does with other guests mustn't be taken for this one's."""
+        calls = self._calls
+        if calls is None:
+            calls = self._calls = Calls()
+        calls.stream = self._stream
+        current = output.current
+        taker = current.taker
+        try:
+            return calls.answer(data)
+        finally:
+            current.taker = taker
 
     def _take(self, data: bytes) -> bool:
         """Take a message that isn't for the mailbox, and decide as ``mailbox.wat`` does."""
@@ -368,8 +459,11 @@ class Session:
 
     def _send_text(self, reply: int, reply_size: int) -> int:
         text, self._text = self._text, None
-        if text is None:
-            return Status.ERROR
+        return Status.ERROR if text is None else self._send(text, reply, reply_size)
+
+    def _send(self, text: bytes | None, reply: int, reply_size: int) -> int:
+        if not text:
+            return Status.FALSE if text is None else self._succeed(reply_size)
         at = self.guest.call("canonical_abi_realloc", 0, 0, 1, len(text)) & MASK
         self.memory.write(at, text)
         self.memory.pack("<I", reply, at)

@@ -13,18 +13,19 @@ if TYPE_CHECKING:
     from replicate.handles import Guest
     from replicate_trealla.session import Session
 
-__all__ = ["Collect", "Load", "NextMessage", "StartStream", "StopStream"]
+__all__ = ["AbandonCalls", "Collect", "Load", "NextMessage", "StartStream", "StopStream"]
 
 
 @attrs.frozen
 class Collect:
-    """Run a request to its end, or until it has given `limit` answers."""
+    """Run a request to its end, or until it has given `limit` answers; give those, and what was changed, as bits."""
 
     request: bytes
     limit: int | None
 
-    def __call__(self, guest: Guest) -> list[Message]:
-        return session_of(guest).collect(self.request, self.limit)
+    def __call__(self, guest: Guest) -> tuple[list[Message], int]:
+        session = session_of(guest)
+        return session.collect(self.request, self.limit), session.take_changed()
 
 
 @attrs.frozen
@@ -34,7 +35,10 @@ class Load:
     program: bytes
 
     def __call__(self, guest: Guest) -> Message:
-        return session_of(guest).load(self.program)
+        session = session_of(guest)
+        message = session.load(self.program)
+        session.take_changed()
+        return message
 
 
 @attrs.frozen
@@ -49,12 +53,13 @@ class StartStream:
 
 @attrs.frozen
 class NextMessage:
-    """Give a stream's next message, None after the last; the stream is gone with its last one."""
+    """Give a stream's next message, None after the last, and what was changed; the stream is gone with its last one."""
 
     stream: int
 
-    def __call__(self, guest: Guest) -> Message | None:
-        return session_of(guest).next_of_stream(self.stream)
+    def __call__(self, guest: Guest) -> tuple[Message | None, int]:
+        session = session_of(guest)
+        return session.next_of_stream(self.stream), session.take_changed()
 
 
 @attrs.frozen
@@ -68,3 +73,14 @@ class StopStream:
         session: Session | None = guest.local.get(KEY)
         if session is not None:
             session.stop_stream(self.stream)
+            session.take_changed()
+
+
+@attrs.frozen
+class AbandonCalls:
+    """Close what predicates have left open, of a goal that won't go on."""
+
+    def __call__(self, guest: Guest) -> None:
+        session: Session | None = guest.local.get(KEY)
+        if session is not None:
+            session.abandon_calls()

@@ -28,8 +28,10 @@ from replicate.cli.bench.seed import PROGRAM, WORKLOADS
 from replicate.configuration import usable_cores
 from replicate_trealla import Interpreter, Prolog, PrologPool
 from replicate_trealla.fetch import module_path
+from replicate_trealla.session import _FIRST, _HEADER, session_of
 
 THREADS = 100
+CALLS = 2000
 FACT, HEAVIER, LONG = (workload.goal for workload in WORKLOADS)
 TIMES = (10, 6, 2)
 """How often a crowd asks each in a round."""
@@ -155,6 +157,21 @@ def real_cores(cores: int) -> float:
     return cores * alone / together
 
 
+def bare(single: Prolog, goal: str) -> Callable[[], object]:
+    """Give what asks for a goal with the least Python that there can be: write the request, and call the guest once."""
+    session = session_of(single._guest)
+    mailbox, call, server = session._mailbox, single._guest.call, session.pointers.server
+    request = goal.encode()
+    assert mailbox is not None
+
+    def ask() -> None:
+        session._write(request)
+        _HEADER.pack_into(mailbox, 0, _FIRST, 0, 1, 0)
+        call("pl_redo", server)
+
+    return ask
+
+
 def opening(wasm: Path) -> tuple[float, float]:
     """Give the seconds that opening another pool takes here, and a first one in a new process."""
     here = []
@@ -185,6 +202,8 @@ def figures(given: Path | None = None, rounds: int = 60) -> list[Figure]:
     for one in (single, pool, strict, endless, eight):
         assert [one.query_once(workload.goal) for workload in WORKLOADS] == [workload.answer for workload in WORKLOADS]
 
+    single.register("double/2", lambda x, y: 2 * x)
+
     def locked(goal: str) -> object:
         with lock:
             return single.query_once(goal)
@@ -197,10 +216,12 @@ def figures(given: Path | None = None, rounds: int = 60) -> list[Figure]:
             lambda: strict.query_once(FACT),
             lambda: single.execute("assertz(added(1))"),
             lambda: eight.execute("assertz(added(1))"),
+            bare(single, FACT),
         ],
         calls=20,
         rounds=rounds,
     )
+    called = best_of([lambda: single.query_all(f"between(1, {CALLS}, _), double(1, _), fail")], calls=1, rounds=rounds)
     price = best_of([lambda: pool.query_once(LONG), lambda: endless.query_once(LONG)], calls=2, rounds=rounds)
     with Crowd(THREADS) as crowd:
         crowds = {
@@ -225,7 +246,7 @@ def figures(given: Path | None = None, rounds: int = 60) -> list[Figure]:
     held = exclusive(eight, rounds)
 
     names = ["baseline, wasmtime-py's calls", "Prolog", "PrologPool", "PrologPool, each_read", "an assertz, alone"]
-    for name, seconds in zip([*names, "an assertz, to 8 replicas"], alone, strict=True):
+    for name, seconds in zip([*names, "an assertz, to 8 replicas", "the guest alone"], alone, strict=True):
         print(f"{name:32} {seconds * 1e6:8.1f} us")
     for title, (once, replicated, reset) in crowds.items():
         print(
@@ -236,6 +257,8 @@ def figures(given: Path | None = None, rounds: int = 60) -> list[Figure]:
     found = [
         Figure("one-fact query through the pool, against the baseline", 3, alone[0] / alone[2]),
         Figure("the same, strict rule", 1, alone[0] / alone[3]),
+        Figure("one-fact query through the pool, against the guest's own time", 2.2, alone[2] / alone[6], "at most"),
+        Figure("calls of a Python predicate a second", 33_000, CALLS / called[0]),
     ]
     for title, (once, replicated, reset) in crowds.items():
         detail = f"{real:.2f} real cores"

@@ -78,7 +78,7 @@ class _Blocking:
 
     def __getattr__(self, name: str) -> Any:
         value = getattr(self._awaited, name)
-        if name in ("query_all", "query_once", "execute", "consult_text", "consult", "close"):
+        if name in ("query_all", "query_once", "execute", "consult_text", "consult", "close", "register"):
             return lambda *args, **options: _Loop.run(value(*args, **options))
         return value
 

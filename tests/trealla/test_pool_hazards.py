@@ -39,15 +39,6 @@ def test_replicas_hold_the_leader_s_facts_at_once(open_pool: Open) -> None:
     assert pool.version == 29
 
 
-def test_the_default_rule_keeps_what_reads_change_until_the_next_commit(open_pool: Open) -> None:
-    pool = open_pool(replicas=1, program=COUNTER)
-
-    assert pool.stats().reset == "on_commit"
-    assert [pool.query_once("up(N)") for _ in range(3)] == [{"N": 1}, {"N": 2}, {"N": 3}]
-    pool.execute("true")
-    assert pool.query_once("n(N)") == {"N": 0}
-
-
 def test_the_strict_rule_forgets_what_each_read_changes(open_pool: Open) -> None:
     pool = open_pool(replicas=1, program=COUNTER, reset="each_read")
 

@@ -23,6 +23,7 @@ from replicate_trealla import (
     Variable,
 )
 from replicate_trealla.session import session_of
+from replicate_trealla.watch import EXPORT
 
 
 def close(answers: Query) -> None:
@@ -288,7 +289,9 @@ def test_the_host_s_pointers_are_part_of_the_state(single: Prolog) -> None:
         assert interpreter.query_once("catch(p(X), _, fail)") == answers
 
 
-def test_one_query_is_one_guest_call(single: Prolog, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_query_is_one_guest_call_and_one_to_ask_what_it_changed(
+    single: Prolog, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from replicate.handles import Guest
 
     calls: list[str] = []
@@ -302,7 +305,7 @@ def test_one_query_is_one_guest_call(single: Prolog, monkeypatch: pytest.MonkeyP
     assert single.query_once("X = 1") == {"X": 1}
     assert single.query_all("member(X, [1, 2, 3])") == [{"X": 1}, {"X": 2}, {"X": 3}]
 
-    assert calls == ["pl_redo", "pl_redo"]
+    assert calls == ["pl_redo", EXPORT] * 2
 
 
 INTERRUPTED = """
