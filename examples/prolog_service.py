@@ -14,12 +14,13 @@ Whoever reaches it may run any goal: it listens on this machine only, and the go
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
 import math
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from fractions import Fraction
-from typing import Any
+from typing import Any, TypeVar
 
 import attrs
 import uvicorn
@@ -42,6 +43,7 @@ from replicate_trealla import (
     to_prolog,
 )
 
+T = TypeVar("T")
 MAX_BODY_BYTES, MAX_MEMORY_BYTES = 1 << 20, 256 << 20
 MAX_ANSWERS, MAX_SECONDS = 10_000, 30.0
 
@@ -49,9 +51,9 @@ MAX_ANSWERS, MAX_SECONDS = 10_000, 30.0
 
 
 async def query(request: Request) -> JSONResponse:
-    """Give all answers, up to the limit; none is an answer too."""
+    """Give all answers, up to the limit; there may be none."""
     asked = await question(request)
-    answers = await request.state.pool.query_all(**asked)
+    answers = await while_connected(request, request.state.pool.query_all(**asked))
     return JSONResponse({"answers": [to_json(answer) for answer in answers], "limit": asked["limit"]})
 
 
@@ -106,6 +108,19 @@ async def body(request: Request) -> dict[str, Any]:
     if not isinstance(given, dict):
         raise HTTPException(400, "the body isn't a JSON object")
     return given
+
+
+async def while_connected(request: Request, work: Awaitable[T]) -> T:
+    """Wait for something, but no longer than the client does: nobody else gets the replica until it's over."""
+    working, leaving = asyncio.ensure_future(work), asyncio.ensure_future(request.receive())
+    try:
+        await asyncio.wait((working, leaving), return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            raise HTTPException(499, "the client has gone")
+        return working.result()
+    finally:
+        working.cancel()
+        leaving.cancel()
 
 
 def field(given: dict[str, Any], name: str, kind: type | tuple[type, ...], default: Any = None) -> Any:

@@ -331,16 +331,34 @@ def test_a_client_that_goes_away_frees_its_replica(start: Callable[..., Server])
     server = start("--replicas", "1")
 
     async def leave_early() -> None:
+        # More than fits into the buffers between the two.
+        body = {"goal": "repeat, Y = X", "bindings": {"X": "x" * 2000}, "limit": 10_000, "timeout": 30}
         async with server.client() as client:
-            async with client.stream(
-                "POST", "/stream", json={"goal": "repeat", "limit": 10_000, "timeout": 30}
-            ) as response:
+            async with client.stream("POST", "/stream", json=body) as response:
                 lines = response.aiter_lines()
-                assert [await anext(lines) for _ in range(3)] == ["{}"] * 3
+                assert len({await anext(lines) for _ in range(3)}) == 1
 
     for _ in range(3):
         asyncio.run(leave_early())
-        assert server.post("/query", goal="parent(ann, X)", timeout=30)[1]["answers"] == [{"X": "bob"}]
+        # Sooner than the goal's own time is up.
+        assert server.post("/query", goal="parent(ann, X)", timeout=15)[1]["answers"] == [{"X": "bob"}]
+
+
+def test_a_client_that_doesnt_wait_for_its_answer_frees_its_replica(start: Callable[..., Server]) -> None:
+    server = start("--replicas", "1")
+
+    async def ask_and_go() -> None:
+        async with server.client() as client:
+            asking = asyncio.create_task(client.post("/query", json={"goal": "repeat, fail", "timeout": 30}))
+            while not server.get("/stats")["reading"]:
+                await asyncio.sleep(0)
+            asking.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await asking
+
+    asyncio.run(ask_and_go())
+    assert server.post("/query", goal="parent(ann, X)", timeout=15)[0] == 200
+    assert server.get("/stats")["interruptions"] == 1
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGTERM to catch")
