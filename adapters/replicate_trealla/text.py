@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from replicate_trealla.errors import PrologSyntaxError
 
-__all__ = ["check_goal", "end_of_file", "ends_open", "line_of", "split_clauses"]
+__all__ = ["Clauses", "check_goal", "end_of_file", "ends_open", "line_of", "split_clauses"]
 
 # As in 0'\x41\ and "\x41\": the second backslash ends the escape, and escapes nothing.
 _ESCAPE = r"\\(?:x[0-9a-fA-F]+\\|[0-7]+\\|.)"
@@ -76,17 +76,44 @@ def ends_open(text: str) -> int | None:
     return start
 
 
+class Clauses:
+    """Split text that comes piece by piece into clauses. What may go on in the next piece waits for it."""
+
+    def __init__(self) -> None:
+        self._begun: list[str] = []
+        self._tail = ""
+
+    def feed(self, text: str, *, last: bool = False) -> list[str]:
+        """Take the next piece, and give the clauses that end in it, without their final periods."""
+        text = self._tail + text
+        clauses: list[str] = []
+        start = 0 if self._begun else None
+        at = 0
+        for item in _items(text):
+            if item.end() == len(text) and not last:
+                break
+            at = item.end()
+            if item.lastgroup == "end":
+                clauses.append("".join([*self._begun, text[item.start() if start is None else start : item.start()]]))
+                self._begun.clear()
+                start = None
+            elif item.lastgroup != "layout" and start is None:
+                start = item.start()
+        if start is not None:
+            self._begun.append(text[start:at])
+        self._tail = text[at:]
+        return clauses
+
+    @property
+    def begun(self) -> str:
+        """The clause that has begun, as far as it's known."""
+        return "".join(self._begun)
+
+
 def split_clauses(text: str) -> tuple[list[str], str]:
     """Split a text into its clauses, without their final periods, and what follows the last: "" if that's only layout."""
-    clauses: list[str] = []
-    start: int | None = None
-    for item in _items(text):
-        if item.lastgroup == "end":
-            clauses.append(text[item.start() if start is None else start : item.start()])
-            start = None
-        elif item.lastgroup != "layout" and start is None:
-            start = item.start()
-    return clauses, "" if start is None else text[start:]
+    splitter = Clauses()
+    return splitter.feed(text, last=True), splitter.begun
 
 
 def line_of(text: str, position: int) -> int:

@@ -136,6 +136,21 @@ def test_the_last_answer_needs_no_key(talk: Talk) -> None:
     talk.ask("fail.", "false.")
 
 
+def test_what_is_typed_ahead_is_used_when_its_turn_comes(talk: Talk) -> None:
+    talk.type("member(X, [1, 2, 3]).\r;\rY = 7.\r")
+    assert talk.see("\nY = 7.").count("X = ") == 2
+    talk.see(PROMPT)
+
+
+def test_pasted_goals_are_asked_in_turn(talk: Talk) -> None:
+    talk.type("\x1b[200~X = 1.\nmember(Y, [1, 2]).\nZ = 3.\n\x1b[201~")
+    talk.see("Z = 3.")
+    talk.type("\r")
+    talk.see("\nX = 1.\nY = 1")
+    talk.type(";")
+    talk.see("\nY = 2.\nZ = 3.")
+
+
 def test_one_line_may_have_several_goals(talk: Talk) -> None:
     talk.ask("X = 1. X = 2.", "X = 1.\nX = 2.")
 

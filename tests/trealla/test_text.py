@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from replicate_trealla import PrologSyntaxError
-from replicate_trealla.text import check_goal, end_of_file, ends_open, line_of, split_clauses
+from replicate_trealla.text import Clauses, check_goal, end_of_file, ends_open, line_of, split_clauses
 
 ONE_GOAL = [
     "foo(X)",
@@ -117,3 +119,11 @@ def test_lines_count_from_one() -> None:
 )
 def test_a_text_is_split_into_clauses(text: str, clauses: list[str], rest: str) -> None:
     assert split_clauses(text) == (clauses, rest)
+
+
+@given(st.lists(st.text("ab. '\"\\%/*\n0x", max_size=6), max_size=8))
+def test_it_doesnt_matter_in_which_pieces_a_text_comes(pieces: list[str]) -> None:
+    splitter = Clauses()
+    clauses = [clause for piece in pieces for clause in splitter.feed(piece)] + splitter.feed("", last=True)
+
+    assert (clauses, splitter.begun) == split_clauses("".join(pieces))

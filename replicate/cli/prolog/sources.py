@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from replicate.cache import state_folder
 from replicate.errors import ReplicateError
-from replicate_trealla.text import split_clauses
+from replicate_trealla.text import Clauses, split_clauses
 
 if TYPE_CHECKING:
     from prompt_toolkit import PromptSession
@@ -55,16 +55,12 @@ class Pipe(Source):
 
 def _split(file: TextIO) -> Iterator[str]:
     """Give the clauses of a file as soon as they're there; the last one needs no period."""
-    text = ""
-    lines: list[str] = []
+    splitter = Clauses()
     for line in file:
-        lines.append(line)
-        # A clause ends in a line with a period: don't look at a long text again and again.
-        if "." in line:
-            clauses, text = split_clauses(text + "".join(lines))
-            lines.clear()
-            yield from clauses
-    yield from filter(None, split_clauses(text + "".join(lines))[1:])
+        yield from splitter.feed(line)
+    yield from splitter.feed("", last=True)
+    if splitter.begun:
+        yield splitter.begun
 
 
 class Keyboard(Source):
@@ -93,11 +89,20 @@ class Keyboard(Source):
 
     def wants_more(self, number: int) -> bool:
         while True:
-            key = _read_key()
+            key = self._typed_ahead() or _read_key()
             if key in _MORE:
                 return True
             if key in _STOP:
                 return False
+
+    def _typed_ahead(self) -> str:
+        """Give a key that came right behind a goal: the session has read it, and keeps it for whoever asks."""
+        from prompt_toolkit.input.typeahead import get_typeahead, store_typeahead
+
+        terminal = self._session.app.input
+        presses = get_typeahead(terminal)
+        store_typeahead(terminal, presses[1:])
+        return presses[0].data if presses else ""
 
 
 def _session() -> PromptSession[str]:

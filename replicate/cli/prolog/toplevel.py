@@ -39,6 +39,7 @@ _GOAL = "setup_call_cleanup(true,(\n{}\n)," + _LAST + "=true)"
 _PREFIX = re.compile(r"\s*(?:\?\?|\?-|:-)?\s*")
 _CONSULTS = re.compile(r"\[|consult\b")
 _SURROGATE = re.compile("[\ud800-\udfff]")
+_OP = re.compile(r"\bop\b")
 _HALTS = re.compile(r"\bhalt\b")
 
 
@@ -63,6 +64,7 @@ class Toplevel:
     timeout: float | None = None
     interactive: bool = False
     _writer: Writer = attrs.field(factory=lambda: Writer(Operators([])), init=False)
+    _writer_is_old: bool = attrs.field(default=True, init=False)
 
     def converse(self, source: Source) -> bool:
         """Ask all goals of a source, and tell whether none was an error; `Halted` goes through."""
@@ -107,8 +109,10 @@ class Toplevel:
         with self.base.asking(keep=keep) as guest:
             # It's a generator, which the signature doesn't say.
             interpreter = Interpreter(guest)
-            operators = interpreter.query_once(OPERATORS_GOAL)
-            self._writer = Writer(Operators.read(operators["Operators"] if operators else []))
+            if self._writer_is_old:
+                answer = interpreter.query_once(OPERATORS_GOAL)
+                self._writer = Writer(Operators.read(answer["Operators"] if answer else []))
+            self._writer_is_old = _OP.search(goal) is not None
             answers: Any = interpreter.query(_GOAL.format(goal), stream=True)
             try:
                 return self._show(answers, source)
@@ -126,6 +130,7 @@ class Toplevel:
             text = answer_text(answer, self._writer, terminal.width)
             if is_last:
                 self.screen.answer(text)
+                self._next(answers)  # lets it end, which is cheaper than stopping it
                 return Outcome.SUCCESS
             self.screen.answer(text, "")
             with self.interrupts.running():
@@ -157,6 +162,7 @@ class Toplevel:
         """Load programs, given as names and texts, all of them or none, and show what they had to say."""
         with self.interrupts.running(self.timeout):
             done = self.base.consult(programs)
+        self._writer_is_old = True
         self.screen.wrote(done.stdout.encode(), error=False)
         for each in () if quiet else done.warnings:
             self.screen.warning(each)
