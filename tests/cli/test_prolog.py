@@ -106,6 +106,11 @@ def test_programs_are_loaded_whole_or_the_line_is_told(ask: Run, tmp_path: Path)
     assert "broken.pl:2: " in result.err
 
 
+def test_a_first_line_for_the_shell_is_skipped(ask: Run, tmp_path: Path) -> None:
+    (tmp_path / "script.pl").write_text("#!/usr/bin/env -S replicate prolog\np(1).\n")
+    assert ask("p(X).", "script.pl").out == "X = 1.\n"
+
+
 def test_a_missing_program_exits_1(ask: Run) -> None:
     result = ask("true.", "missing.pl")
 

@@ -287,6 +287,20 @@ def test_an_error_at_the_start_is_told(tmp_path: Path, trealla: Path) -> None:
     assert talk.leave("") == 1
 
 
+def test_says_what_to_install_when_line_editing_is_missing(tmp_path: Path) -> None:
+    code = (
+        "import sys; sys.modules['prompt_toolkit'] = None; sys.argv[1:] = ['prolog'];"
+        "from replicate.cli import main; sys.exit(main())"
+    )
+    child = pexpect.spawn(sys.executable, ["-c", code], env=_environment(), cwd=str(tmp_path), encoding="utf-8")
+    child.expect(pexpect.EOF, timeout=_SECONDS)
+    child.close()
+
+    assert child.exitstatus == 1
+    said = " ".join(_CONTROL.sub("", child.before).split())
+    assert said.startswith("error: typing goals needs prompt_toolkit: pip install 'wasm-replicate[cli]'")
+
+
 def test_quiet_says_nothing_but_the_prompt(start: Start) -> None:
     assert "Trealla" in _CONTROL.sub("", start().raw)
     assert "Trealla" not in _CONTROL.sub("", start("--quiet").raw)

@@ -46,8 +46,9 @@ def prolog(
 ) -> None:
     """Talk to Prolog: consult programs, type goals, see their answers one by one.
 
-    A goal ends with a period, on whichever line. After an answer, ; or space gives the next one, and Enter or . stops.
-    Ctrl-C stops a goal; Ctrl-D or 'halt.' leaves. '[user].' reads clauses up to Ctrl-D, '[file].' consults one more program.
+    A goal ends with a period, on whichever line. After an answer, ; or space gives the next one, and Enter or . stops. Ctrl-C
+    stops a goal; Ctrl-D or 'halt.' leaves. '\\[file].' adds one more program's clauses, '\\[user].' those that you type, up to
+    Ctrl-D.
 
     Each goal is a transaction on the leader: what it changes is kept when it has ended, with success or failure, or when
     you've seen enough answers. A goal that throws, is stopped, or takes longer than --timeout changes nothing.

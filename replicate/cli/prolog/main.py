@@ -13,9 +13,8 @@ from replicate.cli.prolog.base import Base
 from replicate.cli.prolog.halting import Halted
 from replicate.cli.prolog.interrupts import Interrupts
 from replicate.cli.prolog.screen import Screen
-from replicate.cli.prolog.sources import Keyboard, Pipe, Source
+from replicate.cli.prolog.sources import Keyboard, Pipe, Source, read_file
 from replicate.cli.prolog.toplevel import Outcome, Toplevel
-from replicate_trealla.interpreter import read_program
 from replicate_trealla.text import split_clauses
 
 __all__ = ["Choices", "main"]
@@ -41,7 +40,7 @@ def main(choices: Choices) -> int:
         # What isn't UTF-8 is an error of the goal that it's in.
         sys.stdin.reconfigure(encoding="utf-8", errors="surrogateescape")
     source: Source = Keyboard() if interactive else Pipe(sys.stdin, limit=choices.answers)
-    programs = [(str(path), read_program(path)) for path in choices.files]
+    programs = [read_file(path) for path in choices.files]
     screen = Screen()
     with (
         Base(screen, wasm=choices.wasm, replicas=choices.replicas) as base,

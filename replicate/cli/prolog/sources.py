@@ -1,4 +1,4 @@
-"""Where goals come from: a keyboard, with line editing and a history, or a pipe."""
+"""Where goals and programs come from: files, a keyboard, with line editing and a history, or a pipe."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ import sys
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from replicate.cache import state_folder
 from replicate.errors import ReplicateError
+from replicate_trealla.interpreter import read_program
 from replicate_trealla.text import Clauses, split_clauses
 
 if TYPE_CHECKING:
@@ -18,10 +20,16 @@ if TYPE_CHECKING:
     from prompt_toolkit.history import History
     from prompt_toolkit.key_binding import KeyPressEvent
 
-__all__ = ["Keyboard", "Pipe", "Source"]
+__all__ = ["Keyboard", "Pipe", "Source", "read_file"]
 
 _STOP = ("\r", "\n", ".", "\x04", "")
 _MORE = (";", " ", "n", "\t")
+
+
+def read_file(path: Path) -> tuple[str, str]:
+    """Give a program's name and text; a first line for the shell becomes a comment."""
+    text = read_program(path)
+    return str(path), f"%{text}" if text.startswith("#!") else text
 
 
 class Source(ABC):

@@ -15,7 +15,7 @@ from replicate.cli.prolog.halting import halting, raise_if_halted
 from replicate.cli.prolog.interrupts import Interrupts, TimeIsUp
 from replicate.cli.prolog.printing import answer_text, error_text
 from replicate.cli.prolog.screen import Screen
-from replicate.cli.prolog.sources import Source
+from replicate.cli.prolog.sources import Source, read_file
 from replicate.cli.prolog.writing import OPERATORS_GOAL, Operators, Writer
 from replicate.cli.terminal import terminal
 from replicate.errors import ReplicateError
@@ -29,7 +29,6 @@ from replicate_trealla import (
     Term,
     to_prolog,
 )
-from replicate_trealla.interpreter import read_program
 
 __all__ = ["Outcome", "Toplevel"]
 
@@ -171,7 +170,7 @@ class Toplevel:
         if name != "user":
             path = Path(name)
             with_ending = path.with_name(f"{path.name}.pl") if path.name else path
-            return name, read_program(path if path.is_file() or not with_ending.is_file() else with_ending)
+            return read_file(path if path.is_file() or not with_ending.is_file() else with_ending)
         clauses = source.clauses("|: ") if source is not None else iter(())
         return "user", "".join(f"{clause}.\n" for clause in iter(lambda: next(clauses, "end_of_file"), "end_of_file"))
 
