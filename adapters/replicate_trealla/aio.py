@@ -35,6 +35,7 @@ from replicate_trealla.queries import (
     AsyncTransactionSteps,
     first,
     note_change,
+    run_or_discard_async,
 )
 from replicate_trealla.session import Message
 from replicate_trealla.steps import Collect
@@ -55,7 +56,8 @@ class AsyncInterpreter:
         self._refuses = refuses
 
     async def _collect(self, request: bytes, limit: int | None, goal: str) -> list[Message]:
-        messages, changed = await self._guest.run(Collect(request, limit))
+        messages: list[Message]
+        messages, changed = await run_or_discard_async(self._guest, Collect(request, limit))
         if changed:
             note_change(self._guest, changed, goal, refuses=self._refuses)
         return messages

@@ -16,7 +16,7 @@ from replicate.errors import ArgumentRangeError, ArgumentTypeError
 from replicate_trealla.answers import Answer, ball_of, shown
 from replicate_trealla.errors import ConsultError, PrologError, PrologSyntaxError
 from replicate_trealla.predicates import Held, Python, make_predicate
-from replicate_trealla.queries import Query, Stream, TransactionSteps, first, note_change
+from replicate_trealla.queries import Query, Stream, TransactionSteps, first, note_change, run_or_discard
 from replicate_trealla.steps import Collect, Load, StopStream
 from replicate_trealla.terms import Atom, Compound, Term, Variable, to_prolog, variable_name, write_term
 from replicate_trealla.text import check_goal, end_of_file, ends_open, line_of
@@ -65,7 +65,7 @@ class Interpreter:
         while self._left:
             self._guest.discard()
             self._guest.run(StopStream(self._left.pop()))
-        return self._guest.run(step)
+        return run_or_discard(self._guest, step)
 
     def _collect(self, request: bytes, limit: int | None, goal: str) -> list[Message]:
         messages, changed = self._run(Collect(request, limit))

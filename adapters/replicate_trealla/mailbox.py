@@ -8,19 +8,22 @@ those for each query were most of what kept replicas from running side by side. 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib import resources
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
+from replicate.errors import Finding
 from replicate.imports import Companion, HostFunction, ImportValue
 
 if TYPE_CHECKING:
     from replicate.handles import Guest
 
-__all__ = ["KEY", "MAILBOX", "MASK", "imports"]
+__all__ = ["ENDED", "KEY", "MAILBOX", "MASK", "imports"]
 
 KEY = "trealla"
 """Where a session lies in ``guest.local``, and its pointers in ``guest.state``."""
+ENDED = ()
+"""What lies in ``guest.state`` when the interpreter has ended."""
 MASK = 0xFFFFFFFF
 
 _EINVAL = 28
@@ -36,6 +39,15 @@ class _Answerer(Protocol):
 def _host_call(guest: Guest, query: int, message: int, size: int, reply: int, reply_size: int) -> int:
     session: _Answerer = guest.local[KEY]
     return session.answer_call(message & MASK, size, reply & MASK, reply_size & MASK)
+
+
+def _check_alive(state: Mapping[str, Any]) -> tuple[Finding, ...]:
+    if state.get(KEY) != ENDED:
+        return ()
+    return (Finding("the interpreter", "it has ended, and nothing it's asked from now on would be answered"),)
+
+
+vars(_host_call)["check_replicable"] = _check_alive
 
 
 def _predicate(guest: Guest, size: int) -> int:

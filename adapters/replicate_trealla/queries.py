@@ -6,13 +6,13 @@ import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from itertools import islice
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import attrs
 
 from replicate.errors import ConcurrentUseError
 from replicate_trealla.answers import Answer, decode_answer, is_answer, raise_ball
-from replicate_trealla.errors import MutationError
+from replicate_trealla.errors import InterpreterError, MutationError
 from replicate_trealla.steps import AbandonCalls, NextMessage, StartStream, StopStream
 from replicate_trealla.watch import CHANGED_FACTS
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["AsyncQuery", "AsyncStream", "PinnedSteps", "Query", "Steps", "Stream", "TransactionSteps", "first"]
 
+T = TypeVar("T")
 Step = Callable[["Guest"], Any]
 
 
@@ -93,6 +94,25 @@ class Query(_Taking, Iterator[Answer]):
         self.close()
 
 
+def run_or_discard(guest: Any, step: Callable[[Any], T]) -> T:
+    """Run a step beside a guest, in a transaction that may go on when the interpreter ends in it."""
+    try:
+        result: T = guest.run(step)
+    except InterpreterError:
+        guest.discard()
+        raise
+    return result
+
+
+async def run_or_discard_async(guest: Any, step: Step) -> Any:
+    """Do `run_or_discard` on a guest that's awaited."""
+    try:
+        return await guest.run(step)
+    except InterpreterError:
+        guest.discard()
+        raise
+
+
 def note_change(guest: Any, changed: int, goal: str, *, refuses: bool) -> None:
     """Have a replica reset that a goal has changed; with `refuses`, raise `MutationError` if it was facts that it changed."""
     guest.discard()
@@ -125,7 +145,7 @@ class Following:
     refuses: bool
 
     def __call__(self, guest: Guest) -> Message | None:
-        message, changed = guest.run(NextMessage(self.number))
+        message, changed = run_or_discard(guest, NextMessage(self.number))
         if changed:
             note_change(guest, changed, self.goal, refuses=self.refuses)
         return message
@@ -176,7 +196,7 @@ class TransactionSteps:
         """The numbers of streams that nobody holds any more."""
 
     def run(self, step: Step) -> Any:
-        return self._guest.run(step)
+        return run_or_discard(self._guest, step)
 
     def following(self, number: int, goal: str) -> Message | None:
         return Following(number, goal, self._refuses)(self._guest)
@@ -341,10 +361,10 @@ class AsyncTransactionSteps:
         self._refuses = refuses
 
     async def run(self, step: Step) -> Any:
-        return await self._guest.run(step)
+        return await run_or_discard_async(self._guest, step)
 
     async def following(self, number: int, goal: str) -> Message | None:
-        message, changed = await self._guest.run(NextMessage(number))
+        message, changed = await run_or_discard_async(self._guest, NextMessage(number))
         if changed:
             note_change(self._guest, changed, goal, refuses=self._refuses)
         result: Message | None = message

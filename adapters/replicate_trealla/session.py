@@ -18,7 +18,7 @@ from replicate_trealla import output
 from replicate_trealla.answers import is_answer
 from replicate_trealla.calling import Calls
 from replicate_trealla.errors import InterpreterError
-from replicate_trealla.mailbox import KEY, MAILBOX, MASK
+from replicate_trealla.mailbox import ENDED, KEY, MAILBOX, MASK
 from replicate_trealla.watch import EXPORT
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ REQUEST_BYTES = 4096
 Message: TypeAlias = "tuple[bytes, bytes, bytes]"
 """What the driver sent, as JSON, and the standard output and error since the message before."""
 _END = b"[0]"
+_OVER = "this interpreter has ended: open a new one, or a new transaction of the pool"
 _CALLS = (b"4", b"5", b"6")
 """What the messages that are about predicates of the host's begin with, after the bracket."""
 _ALL = MASK
@@ -69,12 +70,14 @@ def session_of(guest: Guest) -> Session:
                 "it to call"
             )
         if session.broken:
-            raise InterpreterError("this interpreter has ended: open a new one, or a new transaction of the pool")
+            raise InterpreterError(_OVER)
         return session
     try:
         fields = guest.state[KEY]
     except KeyError:
         raise AdapterError("there's no started Trealla behind this guest handle: open it with TreallaAdapter") from None
+    if fields == ENDED:
+        raise InterpreterError(_OVER)
     if session is not None and session.pointers == fields:
         session.attach(guest)
     else:
@@ -340,6 +343,9 @@ class Session:
                     raise self._ended()
         except BaseException:
             self.broken = True
+            # Whoever catches this isn't to hand a dead interpreter on.
+            with suppress(Exception):
+                self.guest.state[KEY] = ENDED
             # An iterator that can't be closed properly mustn't hide why it's closed.
             with suppress(Exception):
                 self.abandon_calls()

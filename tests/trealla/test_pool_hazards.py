@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,6 +15,7 @@ from replicate import Pool
 from replicate.errors import (
     DeadHandleError,
     GuestTimeoutError,
+    NotReplicableError,
     Trap,
 )
 from replicate.wasi import FixedClock
@@ -292,3 +294,23 @@ def test_an_atom_is_not_its_text(open_pool: Open) -> None:
 
     assert answer == {"X": Atom("abc"), "Y": "abc"}
     assert answer["X"] != answer["Y"]
+
+
+@pytest.mark.parametrize("workers", ["threads", "processes"])
+def test_a_dead_interpreter_is_handed_on_to_nobody(wasm: Path, workers: Any) -> None:
+    """Whoever catches the error stays with a guest that would answer "no" to everything."""
+    with PrologPool(wasm=wasm, program=":- dynamic(p/1). p(1).", replicas=1, workers=workers) as pool:
+        with pool.reading() as prolog:
+            with pytest.raises(InterpreterError):
+                prolog.query_once("halt")
+            with pytest.raises(InterpreterError, match="has ended"):
+                prolog.query_all("p(X)")
+        assert pool.query_all("p(X)") == [{"X": 1}]
+        with pool.reading() as prolog, pytest.raises(InterpreterError):
+            list(prolog.query("member(X, [1, 2]), X > 1, halt", stream=True))
+        assert pool.query_all("p(X)") == [{"X": 1}]
+        with pytest.raises(NotReplicableError, match="the interpreter: it has ended"), pool.writing() as prolog:
+            with pytest.raises(InterpreterError):
+                prolog.query_once("assertz(p(2)), halt")
+        pool.execute("assertz(p(3))")
+        assert (pool.version, pool.query_all("p(X)")) == (1, [{"X": 1}, {"X": 3}])
