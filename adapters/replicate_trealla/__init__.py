@@ -11,6 +11,7 @@ The interpreter is a Wasm module that isn't part of this package: see `replicate
 
 from __future__ import annotations
 
+from replicate_trealla import iso
 from replicate_trealla.adapter import TreallaAdapter
 from replicate_trealla.aio import AsyncInterpreter, AsyncPrologPool
 from replicate_trealla.answers import Answer
@@ -51,5 +52,6 @@ __all__ = [
     "TermError",
     "TreallaAdapter",
     "Variable",
+    "iso",
     "to_prolog",
 ]

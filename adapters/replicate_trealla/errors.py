@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 from replicate.errors import ArgumentError, ReplicateError
 
 if TYPE_CHECKING:
+    from typing_extensions import Self
+
     from replicate_trealla.terms import Term
 
 __all__ = ["ConsultError", "InterpreterError", "MutationError", "PrologError", "PrologSyntaxError", "TermError"]
@@ -22,6 +24,13 @@ class PrologError(ReplicateError):
     def __init__(self, message: str, *, ball: Term | None = None) -> None:
         super().__init__(message)
         self.ball = ball
+
+    @classmethod
+    def of(cls, ball: Term) -> Self:
+        """Make the exception for a term, with its text as the message; `replicate_trealla.iso` makes the standard's terms."""
+        from replicate_trealla.answers import shown  # which needs this file
+
+        return cls(shown(ball), ball=ball)
 
 
 class ConsultError(PrologError):
