@@ -9,14 +9,14 @@ from fractions import Fraction
 from typing import Any, NoReturn
 
 from replicate_trealla.errors import InterpreterError, PrologError, PrologSyntaxError
-from replicate_trealla.terms import Atom, Compound, Opaque, Term, Variable, to_prolog
+from replicate_trealla.terms import Atom, Compound, Opaque, Term, Variable
+from replicate_trealla.writing import write
 
 __all__ = ["Answer", "ball_of", "decode_answer", "decode_terms", "is_answer", "raise_ball", "shown"]
 
 _DIGITS = 4000
 _read_json = json.JSONDecoder().raw_decode
 _STREAM = re.compile(rb""" "(?:[^"\\]|\\.)*" | '[^']*'\(\d+\) """, re.VERBOSE)
-_INDICATOR = re.compile(r"'/'\(([a-z]\w*|'[^']*'),(\d+)\)")
 
 
 class Answer(dict[str, Term]):
@@ -201,6 +201,5 @@ def raise_ball(data: bytes, goal: str) -> NoReturn:
 
 
 def shown(term: Term) -> str:
-    """Write a term for a message, predicate indicators as people do."""
-    text = to_prolog(term) if not isinstance(term, Opaque) else term.text
-    return _INDICATOR.sub(r"\1/\2", text)[:500]
+    """Write a term for a message."""
+    return write(term)[:500]

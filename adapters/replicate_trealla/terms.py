@@ -49,7 +49,7 @@ class Atom:
         return f"{self.name}/0"
 
     def __str__(self) -> str:
-        return to_prolog(self)
+        return _shown(self)
 
     def __repr__(self) -> str:
         return f"Atom({self.name!r})"
@@ -75,7 +75,7 @@ class Compound:
         return f"{self.functor}/{len(self.args)}"
 
     def __str__(self) -> str:
-        return to_prolog(self)
+        return _shown(self)
 
     def __repr__(self) -> str:
         return f"Compound({self.functor!r}, {self.args!r})"
@@ -92,10 +92,16 @@ class Variable:
     name: str
 
     def __str__(self) -> str:
-        return to_prolog(self)
+        return _shown(self)
 
     def __repr__(self) -> str:
         return f"Variable({self.name!r})"
+
+
+def _shown(term: Term) -> str:
+    from replicate_trealla.writing import write  # which needs this file
+
+    return write(term)
 
 
 @attrs.frozen

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from replicate.cli.prolog.writing import Writer
 from replicate_trealla import Answer, Compound, ConsultError, PrologError, PrologSyntaxError, Term, Variable
+from replicate_trealla.writing import Writer
 
 __all__ = ["answer_text", "error_text"]
 

@@ -16,7 +16,6 @@ from replicate.cli.prolog.interrupts import Interrupts, TimeIsUp
 from replicate.cli.prolog.printing import answer_text, error_text
 from replicate.cli.prolog.screen import Screen
 from replicate.cli.prolog.sources import Source, read_file
-from replicate.cli.prolog.writing import OPERATORS_GOAL, Operators, Writer
 from replicate.cli.terminal import terminal
 from replicate.errors import ReplicateError
 from replicate_trealla import (
@@ -29,6 +28,7 @@ from replicate_trealla import (
     Term,
     to_prolog,
 )
+from replicate_trealla.writing import Operators, Writer
 
 __all__ = ["Outcome", "Toplevel"]
 
@@ -109,8 +109,7 @@ class Toplevel:
             # It's a generator, which the signature doesn't say.
             interpreter = Interpreter(guest)
             if self._writer_is_old:
-                answer = interpreter.query_once(OPERATORS_GOAL)
-                self._writer = Writer(Operators.read(answer["Operators"] if answer else []))
+                self._writer = Writer(Operators.of(interpreter))
             self._writer_is_old = _OP.search(goal) is not None
             answers: Any = interpreter.query(_GOAL.format(goal), stream=True)
             try:

@@ -1,16 +1,17 @@
-"""How `replicate prolog` writes terms."""
+"""Terms written as people do."""
 
 from __future__ import annotations
 
 from fractions import Fraction
-from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from replicate.cli.prolog.writing import OPERATORS_GOAL, Operators, Writer
 from replicate_trealla import Atom, Compound, Opaque, Prolog, Term, Variable
+from replicate_trealla.testing import canonical, exact, terms
+from replicate_trealla.writing import Operators, Writer, write
 
 OPERATORS = Operators(
     [
@@ -51,7 +52,7 @@ A, B, C = Atom("a"), Atom("b"), Atom("c")
         (Atom("[]"), "[]"),
         (-1, "-1"),
         (1.5, "1.5"),
-        (Fraction(1, 3), "(1 rdiv 3)"),
+        (Fraction(1, 3), "rdiv(1,3)"),
         ("text", '"text"'),
         (Variable("X"), "X"),
         (Opaque("<$stream>(1)"), "<$stream>(1)"),
@@ -91,6 +92,76 @@ def test_depth_costs_operators_but_no_recursion() -> None:
     assert Writer(OPERATORS).write(deep).count("-") == 50_000
 
 
+STANDARD_CASES = [
+    (A, "a"),
+    (Atom(""), "''"),
+    (Atom("/*"), "'/*'"),
+    (Atom("=.."), "=.."),
+    (Atom("=."), "'=.'"),
+    (t("/", A, Atom("*")), "a/(*)"),
+    (t("/", Atom("foo"), 2), "foo/2"),
+    (t(":", Atom("lists"), t("append", A, B, C)), "lists:append(a,b,c)"),
+    (t(":", A, t(":", B, C)), "a:(b:c)"),
+    (t(",", A, B), "(a,b)"),
+    (t("f", t(":-", A, B), [t(",", A, B)]), "f((a:-b),[(a,b)])"),
+    (t("-", t("^", 1, 2)), "-(1^2)"),
+    (t("-", t("^", Variable("X"), 2)), "-X^2"),
+    (t("-", t("-", 1)), "- -(1)"),
+    (t("-", -1), "-(-1)"),
+    (t("^", -1, 2), "-1^2"),
+    (t("-", A, -1), "a- -1"),
+    (t("=", Variable("X"), Atom("dynamic")), "X=(dynamic)"),
+    (t("dynamic", t("/", A, 1)), "dynamic(a/1)"),
+    (t("|", A, B), "'|'(a,b)"),
+    (t("-", Fraction(1, 3), Fraction(-1, 3)), "1 rdiv 3- -1 rdiv 3"),
+    (t("*", 2, Fraction(1, 3)), "2*(1 rdiv 3)"),
+    (t(".", A, [B]), "[a,b]"),
+    (t(".", A, "bc"), '[a|"bc"]'),
+    (t("{}", A, B), "{}(a,b)"),
+    (t("f", Opaque("<$stream>(3)")), "f(<$stream>(3))"),
+]
+
+
+@pytest.mark.parametrize(("term", "text"), STANDARD_CASES)
+def test_str_writes_with_the_standard_s_operators(term: Term, text: str) -> None:
+    assert write(term) == text
+    if isinstance(term, (Atom, Compound)):
+        assert str(term) == text
+
+
+def test_a_clause_needs_no_parentheses() -> None:
+    assert write(t(":-", A, t(",", B, C)), priority=1200) == "a:-b,c"
+
+
+def test_long_sums_keep_their_operators() -> None:
+    total: Term = 0
+    for _ in range(50_000):
+        total = t("+", total, A)
+
+    assert write(total) == "0" + "+a" * 50_000
+
+
+@given(term=terms(variables=("X", "Y"), distinct=False))
+@settings(max_examples=300, deadline=None)
+def test_what_str_writes_reads_back_as_the_same_term(shared: Prolog, term: Term) -> None:
+    """Rationals are expressions there, since Trealla has no notation for them."""
+    wanted = canonical(_without_rationals(term))
+    answer = shared.query_once(f"Back = f(X, Y, {write(term)})")
+
+    assert answer is not None
+    back = answer["Back"]
+    assert isinstance(back, Compound)
+    assert exact(back.args[2]) == exact(wanted)
+
+
+def _without_rationals(term: Any) -> Any:
+    if isinstance(term, Fraction):
+        return t("rdiv", term.numerator, term.denominator)
+    if isinstance(term, list):
+        return [_without_rationals(each) for each in term]
+    return t(term.functor, *map(_without_rationals, term.args)) if isinstance(term, Compound) else term
+
+
 _atoms = st.sampled_from(
     ["a", "+", "-", "*", "\\+", ":-", ",", ";", "|", "mod", "is", "[]", "{}", "!", "B c", "", ".", "dynamic"]
 )
@@ -113,24 +184,24 @@ _terms = st.recursive(
 
 
 @pytest.fixture(scope="module")
-def prolog(trealla: Path) -> Prolog:
-    with Prolog(wasm=trealla) as opened:
-        yield opened
-
-
-@pytest.fixture(scope="module")
-def writer(prolog: Prolog) -> Writer:
-    answer = prolog.query_once(OPERATORS_GOAL)
-    assert answer is not None
-    return Writer(Operators.read(answer["Operators"]))
+def writer(shared: Prolog) -> Writer:
+    return Writer(Operators.of(shared))
 
 
 @given(term=_terms)
 @settings(max_examples=300, deadline=None)
-def test_what_is_written_reads_back_as_the_same_term(prolog: Prolog, writer: Writer, term: Term) -> None:
-    answer = prolog.query_once(
+def test_what_is_written_reads_back_as_the_same_term(shared: Prolog, writer: Writer, term: Term) -> None:
+    answer = shared.query_once(
         f"X = {writer.write(term)}, ( X == Y -> Same = true ; Same = false )", bindings={"Y": term}
     )
 
     assert answer is not None
     assert answer["Same"] == Atom("true"), writer.write(term)
+
+
+def test_programs_operators_are_asked_for(single: Prolog) -> None:
+    single.consult_text(":- op(700, xfx, ===>).")
+    term = t("f", t("===>", A, B))
+
+    assert write(term) == "f(===>(a,b))"
+    assert write(term, operators=Operators.of(single)) == "f(a===>b)"
