@@ -17,17 +17,22 @@ from replicate_trealla.aio import AsyncInterpreter, AsyncPrologPool
 from replicate_trealla.answers import Answer
 from replicate_trealla.errors import (
     ConsultError,
+    ConversionError,
     InterpreterError,
     MutationError,
     PrologError,
     PrologSyntaxError,
     TermError,
 )
+from replicate_trealla.from_terms import convert
 from replicate_trealla.interpreter import Consulted, Interpreter
 from replicate_trealla.predicates import Goal
 from replicate_trealla.prolog import Prolog, PrologPool
 from replicate_trealla.queries import AsyncQuery, Query
+from replicate_trealla.records import functor
 from replicate_trealla.terms import Atom, Compound, Opaque, Term, Variable, to_prolog
+from replicate_trealla.to_terms import substitute, to_term, variables_of
+from replicate_trealla.writing import Operators, write
 
 __all__ = [
     "Answer",
@@ -38,11 +43,13 @@ __all__ = [
     "Compound",
     "ConsultError",
     "Consulted",
+    "ConversionError",
     "Goal",
     "Interpreter",
     "InterpreterError",
     "MutationError",
     "Opaque",
+    "Operators",
     "Prolog",
     "PrologError",
     "PrologPool",
@@ -52,6 +59,12 @@ __all__ = [
     "TermError",
     "TreallaAdapter",
     "Variable",
+    "convert",
+    "functor",
     "iso",
+    "substitute",
     "to_prolog",
+    "to_term",
+    "variables_of",
+    "write",
 ]

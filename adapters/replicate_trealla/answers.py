@@ -6,13 +6,16 @@ import json
 import re
 from collections.abc import Iterator
 from fractions import Fraction
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 from replicate_trealla.errors import InterpreterError, PrologError, PrologSyntaxError
+from replicate_trealla.from_terms import convert_fields
 from replicate_trealla.terms import Atom, Compound, Opaque, Term, Variable
 from replicate_trealla.writing import write
 
 __all__ = ["Answer", "ball_of", "decode_answer", "decode_terms", "is_answer", "raise_ball", "shown"]
+
+T = TypeVar("T")
 
 _DIGITS = 4000
 _read_json = json.JSONDecoder().raw_decode
@@ -30,6 +33,19 @@ class Answer(dict[str, Term]):
     stderr: str = ""
     residual: tuple[Term, ...] = ()
     """The goals that still constrain the answer's variables, as of ``dif/2`` or ``freeze/2``."""
+
+    def to(self, kind: type[T]) -> T:
+        """Make an object of a class whose fields are named like the variables: ``first_name`` is ``FirstName``.
+
+        The class is a dataclass, an attrs class or a named tuple, whose fields' types say what their values are made into:
+        see `replicate_trealla.from_terms`. Case and underscores don't count where a name isn't there exactly, and a field of
+        type ``Annotated[int, Variable("N")]`` is for N. Further variables are left out; a field without one keeps its
+        default. With ``dict[str, int]``, all values are made into this type.
+
+        Raises `TermError` for a field without variable or default, and for what doesn't fit, saying where it is.
+        """
+        made: T = convert_fields(self, kind)
+        return made
 
 
 def is_answer(data: bytes) -> bool:

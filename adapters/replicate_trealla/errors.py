@@ -11,7 +11,15 @@ if TYPE_CHECKING:
 
     from replicate_trealla.terms import Term
 
-__all__ = ["ConsultError", "InterpreterError", "MutationError", "PrologError", "PrologSyntaxError", "TermError"]
+__all__ = [
+    "ConsultError",
+    "ConversionError",
+    "InterpreterError",
+    "MutationError",
+    "PrologError",
+    "PrologSyntaxError",
+    "TermError",
+]
 
 
 class PrologError(ReplicateError):
@@ -61,3 +69,11 @@ class InterpreterError(ReplicateError):
 
 class TermError(ArgumentError, TypeError):
     """Report a Python value that has no Prolog term, or a term that has no Python value."""
+
+
+class ConversionError(TermError):
+    """Report a term that isn't what a type asks for; `path` says which part of what was converted it is."""
+
+    def __init__(self, message: str, *, path: str) -> None:
+        super().__init__(message)
+        self.path = path

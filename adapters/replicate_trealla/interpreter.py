@@ -30,7 +30,7 @@ __all__ = ["Bindings", "Consulted", "Interpreter"]
 
 T = TypeVar("T")
 P = TypeVar("P", bound=Python)
-Bindings = Mapping[str, "Term | bool"]
+Bindings = Mapping[str, object]
 
 
 @attrs.frozen
@@ -89,8 +89,8 @@ class Interpreter:
         Hazard: times that Trealla counts from the start of a query, as in ``statistics/2``, count from an earlier moment.
 
         Raises `PrologError` for what the goal throws, `PrologSyntaxError` (one of its kinds) for text that isn't a goal,
-        `InterpreterError` when the interpreter ended, and `TermError` for a binding that isn't a term. A goal that
-        throws after some answers raises when these would be next.
+        `InterpreterError` when the interpreter ended, and `TermError` for a binding that has no term (`to_term` says what
+        has). A goal that throws after some answers raises when these would be next.
         """
         limit = checked_limit(limit)
         request = request_for(goal, bindings, "stream" if stream else "all")
@@ -263,17 +263,22 @@ def request_for(goal: str, bindings: Bindings | None, mode: str = "all") -> byte
     """Write a request as `driver.pl` wants it."""
     check_goal(goal)
     if bindings or mode != "all":
-        goal = f"'$replicate'({mode},[{_write_bindings(bindings or {})}]):-\n{goal}"
+        goal = f"'$replicate'({mode},[{_write_bindings(bindings or {}, goal)}]):-\n{goal}"
     try:
         return goal.encode()
     except UnicodeEncodeError as error:
         raise PrologSyntaxError(f"the goal isn't Unicode text: {goal!r:.80}") from error
 
 
-def _write_bindings(bindings: Bindings) -> str:
-    rationals: list[Fraction] = []
-    written = [f"=({variable_name(name)},{write_term(value, rationals)})" for name, value in bindings.items()]
-    computed = [f"_Rational{at} is {value.numerator} rdiv {value.denominator}" for at, value in enumerate(rationals)]
+def _write_bindings(bindings: Bindings, goal: str) -> str:
+    name = "_Rational"
+    while True:
+        rationals: list[Fraction] = []
+        written = [f"=({variable_name(key)},{write_term(value, rationals, name)})" for key, value in bindings.items()]
+        if not rationals or (name not in goal and "".join(written).count(name) == len(rationals)):
+            break
+        name += "_"  # some variable of the goal has this name
+    computed = [f"{name}{at} is {value.numerator} rdiv {value.denominator}" for at, value in enumerate(rationals)]
     return ",".join(computed + written)
 
 

@@ -24,7 +24,7 @@ from __future__ import annotations
 import math
 import re
 from fractions import Fraction
-from typing import TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import attrs
 
@@ -114,7 +114,11 @@ class Opaque:
         return self.text
 
 
-Term: TypeAlias = "Atom | Compound | Variable | Opaque | str | int | float | Fraction | list[Term]"
+if TYPE_CHECKING:
+    Term: TypeAlias = "Atom | Compound | Variable | Opaque | str | int | float | Fraction | list[Term]"
+else:
+    # Annotations with it are looked up when terms are converted, and a recursive one can't be.
+    Term = Atom | Compound | Variable | Opaque | str | int | float | Fraction | list
 
 
 # -- Python to Prolog --------------------------------------------------------------------------------------------------
@@ -124,14 +128,15 @@ _VARIABLE = re.compile(r"[A-Z_][A-Za-z0-9_]*")
 _ESCAPED = re.compile(r"[\x00-\x1f\x7f-\xa0\\'\"\u2000-\u200f\u2028-\u202f\u205f-\u206f\u3000\ufeff]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _DECIMAL_LIMIT = 4000
+_OWN = frozenset((Atom, Compound, Variable, Opaque, str, int, float, Fraction, list))
 
 
-def to_prolog(value: Term | bool) -> str:
+def to_prolog(value: object) -> str:
     """Write a value as Prolog text that reads back as the same term, whatever operators and quotes it contains.
 
-    True and False are the atoms of these names. A `Fraction` is written as the expression ``N rdiv D``, since Trealla has
-    no notation for rationals; as a binding it's evaluated. Raises `TermError` for anything else than a term: None, bytes,
-    tuples, infinite floats, an `Opaque`.
+    Python values that aren't terms are made into terms first: `replicate_trealla.to_terms` says how. A `Fraction` is written
+    as the expression ``N rdiv D``, since Trealla has no notation for rationals; as a binding it's evaluated. Raises
+    `TermError` for what has no term: infinite floats, an `Opaque`, objects of other classes, a list that contains itself.
     """
     return write_term(value, None)
 
@@ -145,28 +150,45 @@ def variable_name(name: str) -> str:
     return name
 
 
-def write_term(value: Term | bool, rationals: list[Fraction] | None) -> str:
-    """Write a term; with `rationals`, append fractions there and write variables ``_Rational<index>`` in their places."""
+def write_term(value: object, rationals: list[Fraction] | None, name: str = "_Rational") -> str:
+    """Write a term; with `rationals`, append fractions there and write variables ``<name><index>`` in their places."""
     pieces: list[str] = []
     todo: list[object] = [value]
+    around: dict[int, object] = {}
     while todo:
-        item = todo.pop()
-        if isinstance(item, _Text):
-            pieces.append(item)
-        elif isinstance(item, (Compound, list)):
+        given = todo.pop()
+        kind = type(given)
+        if kind is _Text:
+            pieces.append(str(given))
+            continue
+        if kind is _End:
+            pieces.append(given.text)  # type: ignore[attr-defined]
+            del around[given.of]  # type: ignore[attr-defined]
+            continue
+        item = given if kind in _OWN else _lowered(given)
+        if isinstance(item, (Compound, list)):
+            if id(given) in around:
+                raise TermError(f"a {kind.__qualname__} that contains itself has no Prolog term")
+            around[id(given)] = given
             elements = list(item.args) if isinstance(item, Compound) else item
             pieces.append(f"{_functor(item)}(" if isinstance(item, Compound) else "[")
-            todo.append(_Text(")" if isinstance(item, Compound) else "]"))
+            todo.append(_End(")" if isinstance(item, Compound) else "]", id(given)))
             for position in range(len(elements) - 1, -1, -1):
                 todo.append(elements[position])
                 if position:
-                    todo.append(_Text(","))
+                    todo.append(_COMMA)
         elif isinstance(item, Fraction) and rationals is not None:
-            pieces.append(f"_Rational{len(rationals)}")
+            pieces.append(f"{name}{len(rationals)}")
             rationals.append(item)
         else:
             pieces.append(_atomic(item))
     return "".join(pieces)
+
+
+def _lowered(value: object) -> object:
+    from replicate_trealla.to_terms import lowered  # which needs this file
+
+    return lowered(value)
 
 
 class _Text(str):
@@ -175,11 +197,19 @@ class _Text(str):
     __slots__ = ()
 
 
+class _End(NamedTuple):
+    """End a term: that of the object with this id."""
+
+    text: str
+    of: int
+
+
+_COMMA = _Text(",")
+
+
 def _atomic(item: object) -> str:
     if isinstance(item, Atom):
         return _quote(item.name)
-    if isinstance(item, bool):
-        return "true" if item else "false"
     if isinstance(item, str):
         return f'"{_escape(item)}"'
     if isinstance(item, int):
@@ -191,11 +221,8 @@ def _atomic(item: object) -> str:
         return f"({item.numerator} rdiv {item.denominator})"
     if isinstance(item, Variable):
         return variable_name(item.name)
-    if isinstance(item, Opaque):
-        raise TermError(f"{item.text} lives in the interpreter only; it can't be given back")
-    raise TermError(
-        f"{type(item).__name__} has no Prolog term: give Atom, Compound, Variable, str, int, float, Fraction, bool or a list"
-    )
+    assert isinstance(item, Opaque)
+    raise TermError(f"{item.text} lives in the interpreter only; it can't be given back")
 
 
 def _float(value: float) -> str:
@@ -209,12 +236,15 @@ def _float(value: float) -> str:
 
 
 def _functor(term: Compound) -> str:
-    if "\0" in term.functor:
+    if isinstance(term.functor, str) and "\0" in term.functor:
         raise TermError(f"{term.indicator!r}: Trealla cuts the name of a compound term off at a zero byte")
     return _quote(term.functor)
 
 
 def _quote(name: str) -> str:
+    if not isinstance(name, str):
+        raise TermError(f"{name!r} isn't the name of an atom or a compound term; give a str")
+    name = str.__str__(name)
     if _PLAIN.fullmatch(name) or name in ("[]", "{}"):
         return name
     return f"'{_escape(name)}'"

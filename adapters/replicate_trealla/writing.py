@@ -134,7 +134,7 @@ class Writer:
         """Write a term as an operand of this priority: by default, to the right of ``=``."""
         text = _Text()
         # What remains to be written, last first, so that no depth is too deep.
-        todo: list[str | _Pending] = [_Pending(term, priority)]
+        todo: list[str | _Pending] = [_Pending(term, priority, priority < _ARGUMENT)]
         while todo:
             item = todo.pop()
             if isinstance(item, str):
@@ -178,17 +178,23 @@ class Writer:
             return operators.infix.get(name)
         if count == 1 and name in operators.prefix:
             strength = operators.prefix[name]
-            return None if self._starts_with_number(term.args[0], strength.right) else strength
+            return None if self._must_enclose(term.args[0], strength.right) else strength
         return operators.postfix.get(name) if count == 1 else None
 
-    def _starts_with_number(self, term: Term, most: int) -> bool:
-        """Tell whether a prefix operator would stand before a number: - 1 is a number, and - 1 ^ 2 is a power of one."""
+    def _must_enclose(self, term: Term, most: int) -> bool:
+        """Tell whether a prefix operator would be read otherwise before an operand, by what that starts with.
+
+        - 1 is a number, - 1 ^ 2 is a power of one, and - ;(a) has an operator between nothing and (a).
+        """
+        operators = self._operators
         while isinstance(term, Compound):
-            name, count, operators = term.functor, len(term.args), self._operators
-            strength = operators.infix.get(name) if count == 2 else None
-            if count == 1 and name not in operators.prefix:
-                strength = operators.postfix.get(name)
-            if strength is None or strength.priority > most:
+            name, count = term.functor, len(term.args)
+            if count == 1 and name in operators.prefix:
+                return False
+            strength = operators.infix.get(name) if count == 2 else operators.postfix.get(name) if count == 1 else None
+            if strength is None:
+                return operators.priority(name) > 0 and term.indicator not in ("./2", "{}/1")
+            if strength.priority > most:
                 return False
             term, most = term.args[0], strength.left
         return isinstance(term, (int, float, Fraction))

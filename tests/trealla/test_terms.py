@@ -138,9 +138,7 @@ def test_cyclic_terms_are_refused(single: Prolog, goal: str) -> None:
     assert single.query_once("X = 1") == {"X": 1}
 
 
-@pytest.mark.parametrize(
-    "value", [math.inf, -math.inf, math.nan, None, b"x", (1, 2), {"a": 1}, object(), [1, [None]], "\ud800"]
-)
+@pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan, object(), [1, [{1}]], "\ud800"])
 def test_what_has_no_term_is_refused(value: Any) -> None:
     with pytest.raises(TermError) as caught:
         to_prolog(value)

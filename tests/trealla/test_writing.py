@@ -46,7 +46,7 @@ A, B, C = Atom("a"), Atom("b"), Atom("c")
     [
         (Atom("hello"), "hello"),
         (Atom("hello world"), "'hello world'"),
-        (Atom("+"), "+"),
+        (Atom("+"), "(+)"),
         (Atom(":-"), "(:-)"),
         (Atom("."), "'.'"),
         (Atom("[]"), "[]"),
@@ -93,6 +93,7 @@ def test_depth_costs_operators_but_no_recursion() -> None:
 
 
 STANDARD_CASES = [
+    (Atom("+"), "+"),
     (A, "a"),
     (Atom(""), "''"),
     (Atom("/*"), "'/*'"),
@@ -108,6 +109,7 @@ STANDARD_CASES = [
     (t("-", t("^", Variable("X"), 2)), "-X^2"),
     (t("-", t("-", 1)), "- -(1)"),
     (t("-", -1), "-(-1)"),
+    (t("+", t(";", Atom("+"))), "+(;(+))"),
     (t("^", -1, 2), "-1^2"),
     (t("-", A, -1), "a- -1"),
     (t("=", Variable("X"), Atom("dynamic")), "X=(dynamic)"),
