@@ -75,15 +75,24 @@ def decode_answer(data: bytes, out: bytes, err: bytes) -> Answer:
 def _read_answer(reader: _Reader, tokens: list[Any]) -> tuple[list[str], list[Term], tuple[Term, ...]]:
     residual: tuple[Term, ...] = ()
     if tokens[0] == 3:
-        goals = reader.term()
-        assert isinstance(goals, list)
-        residual = tuple(goals)
+        residual = tuple(_goals(reader.term()))
     names, values = [], []
     while reader.at < len(tokens):
         names.append(tokens[reader.at])
         reader.at += 1
         values.append(reader.term())
     return names, values, residual
+
+
+def _goals(term: Term) -> Iterator[Term]:
+    """Give the goals in lists of them, in which they come from some libraries."""
+    todo = [term]
+    while todo:
+        item = todo.pop()
+        if isinstance(item, list):
+            todo.extend(reversed(item))
+        else:
+            yield item
 
 
 class _Reader:

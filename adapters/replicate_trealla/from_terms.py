@@ -245,8 +245,9 @@ def _literal(term: Term, kind: Any, path: str) -> Any:
 
 
 def _member(term: Term, kind: type[enum.Enum], path: str) -> Any:
+    written = Atom("[]") if term == [] else term
     for member in kind:
-        if term == atom_of(member) or (type(term) in (str, int) and term == member.value):
+        if written == atom_of(member) or (type(term) in (str, int) and term == member.value):
             return member
     raise _mismatch(path, f"{_named(kind)} ({', '.join(str(atom_of(member)) for member in kind)})", term)
 

@@ -9,7 +9,7 @@ True, False, None                        the atoms ``true``, ``false``, ``none``
 dataclass, attrs class, named tuple      ``class_name(Field, ...)``; without fields, an atom
 Enum member                              the atom of its value if that's a str, otherwise of its name
 tuple                                    a list
-dict                                     a list of ``Key-Value``; keys that are str are atoms
+dict                                     a list of ``Key-Value``; keys that are str are atoms (not ``"[]"``)
 Decimal                                  the integer or rational it is, exactly
 datetime, date, time                     the string of ISO 8601
 bytes                                    the list of the bytes, as integers
@@ -97,10 +97,7 @@ def _other(value: object) -> Any:
     if isinstance(value, Fraction):
         return Fraction(value.numerator, value.denominator)
     if isinstance(value, Mapping):
-        return [
-            Compound("-", (Atom(key) if isinstance(key, str) and not isinstance(key, enum.Enum) else key, item))
-            for key, item in value.items()
-        ]
+        return [Compound("-", (_key(key), item)) for key, item in value.items()]
     if isinstance(value, Decimal):
         if not value.is_finite() or (value and abs(value.adjusted()) > _LARGEST_EXPONENT):
             raise TermError(
@@ -119,6 +116,11 @@ def _other(value: object) -> Any:
         f"{type(value).__qualname__} has no Prolog term{hint or ': give terms, plain values or records of them'} "
         "(replicate_trealla.to_terms lists them)"
     )
+
+
+def _key(key: Any) -> Any:
+    # The atom [] is the empty list.
+    return Atom(key) if isinstance(key, str) and not isinstance(key, enum.Enum) and key != "[]" else key
 
 
 def atom_of(member: enum.Enum) -> Atom:

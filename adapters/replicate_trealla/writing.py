@@ -147,7 +147,10 @@ class Writer:
         """Split a term into tokens and what they stand between."""
         if isinstance(term, Atom):
             weak = self._operators.priority(term.name)
-            return ["(", _atom(term.name), ")"] if weak > most or (weak and operand) else [_atom(term.name)]
+            token = _atom(term.name)
+            if weak > most or (weak and operand):
+                return ["(", token, ")"]
+            return [_Alone(token) if weak else token]
         if isinstance(term, list) or (isinstance(term, Compound) and term.indicator == "./2"):
             return _list(term)
         if isinstance(term, Fraction):
@@ -159,7 +162,10 @@ class Writer:
         name, args = term.functor, term.args
         strength = self._strength(term)
         if strength is None:
-            return [f"{_atom(name)}(", *_separated(args), ")"]
+            called: list[str | _Pending] = [f"{_atom(name)}(", *_separated(args), ")"]
+            # The reader takes the name of +;(a) for an operator.
+            confusing = operand and name not in self._operators.prefix and self._operators.priority(name)
+            return ["(", *called, ")"] if confusing else called
         token = name if name in (",", "|") else _atom(name)
         parts: list[str | _Pending]
         if len(args) == 2:
@@ -178,23 +184,14 @@ class Writer:
             return operators.infix.get(name)
         if count == 1 and name in operators.prefix:
             strength = operators.prefix[name]
-            return None if self._must_enclose(term.args[0], strength.right) else strength
+            return None if self._starts_with_number(term.args[0], strength.right) else strength
         return operators.postfix.get(name) if count == 1 else None
 
-    def _must_enclose(self, term: Term, most: int) -> bool:
-        """Tell whether a prefix operator would be read otherwise before an operand, by what that starts with.
-
-        - 1 is a number, - 1 ^ 2 is a power of one, and - ;(a) has an operator between nothing and (a).
-        """
-        operators = self._operators
+    def _starts_with_number(self, term: Term, most: int) -> bool:
+        """Tell whether a prefix operator would stand before a number: - 1 is a number, and - 1 ^ 2 is a power of one."""
         while isinstance(term, Compound):
-            name, count = term.functor, len(term.args)
-            if count == 1 and name in operators.prefix:
-                return False
-            strength = operators.infix.get(name) if count == 2 else operators.postfix.get(name) if count == 1 else None
-            if strength is None:
-                return operators.priority(name) > 0 and term.indicator not in ("./2", "{}/1")
-            if strength.priority > most:
+            strength = None if len(term.args) == 1 and term.functor in self._operators.prefix else self._strength(term)
+            if strength is None or strength.priority > most:
                 return False
             term, most = term.args[0], strength.left
         return isinstance(term, (int, float, Fraction))
@@ -210,6 +207,12 @@ _APART = " ("
 """Keeps a prefix operator and the parenthesis after it from being a call."""
 
 
+class _Alone(str):
+    """Be an operator that is an argument."""
+
+    __slots__ = ()
+
+
 class _Text:
     """Put tokens side by side, with spaces only where they would be read as one, or as a call."""
 
@@ -217,13 +220,18 @@ class _Text:
         self._pieces: list[str] = []
         self._last = ""
         self._apart = False
+        self._was_apart = False
 
     def add(self, piece: str) -> None:
         if piece is _APART:
             self._apart = True
             return
+        if self._was_apart and type(piece) is _Alone:
+            # After - (a), 0.23 waits for an operand of it.
+            piece = f"({piece})"
         last, first = self._last, piece[0]
         words = _in_word(last) and (_in_word(first) or first == "'")
+        self._was_apart |= self._apart and first == "("
         if words or (last in _SYMBOLS and first in _SYMBOLS) or (self._apart and first == "("):
             self._pieces.append(" ")
         self._pieces.append(piece)
