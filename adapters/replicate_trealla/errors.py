@@ -34,11 +34,16 @@ class PrologError(ReplicateError):
         self.ball = ball
 
     @classmethod
-    def of(cls, ball: Term) -> Self:
-        """Make the exception for a term, with its text as the message; `replicate_trealla.iso` makes the standard's terms."""
-        from replicate_trealla.answers import shown  # which needs this file
+    def of(cls, ball: object) -> Self:
+        """Make the exception for a term, or a value that has one, with its text as the message.
 
-        return cls(shown(ball), ball=ball)
+        `replicate_trealla.iso` makes the standard's terms.
+        """
+        from replicate_trealla.answers import shown  # these need this file
+        from replicate_trealla.to_terms import to_term
+
+        term = to_term(ball)
+        return cls(shown(term), ball=term)
 
 
 class ConsultError(PrologError):

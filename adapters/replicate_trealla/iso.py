@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from replicate_trealla.errors import PrologError, TermError
 from replicate_trealla.terms import Atom, Compound, Variable
+from replicate_trealla.to_terms import to_term
 
 if TYPE_CHECKING:
     from replicate_trealla.terms import Term
@@ -106,12 +107,9 @@ def indicator(predicate: str | Atom | Compound, arity: int | None = None) -> Com
     return Compound("/", (Atom(name), own if arity is None else arity))
 
 
-def option_list(options: Mapping[str, Term | bool]) -> list[Term]:
+def option_list(options: Mapping[str, object]) -> list[Term]:
     """Make an option list, as predicates take it: ``{"quoted": True}`` gives ``[quoted(true)]``."""
-    return [
-        Compound(name, (Atom("true" if value else "false") if isinstance(value, bool) else value,))
-        for name, value in options.items()
-    ]
+    return [Compound(name, (to_term(value),)) for name, value in options.items()]
 
 
 def options_of(term: Term) -> dict[str, Term]:

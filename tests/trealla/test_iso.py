@@ -60,6 +60,9 @@ def test_an_exception_is_made_of_its_ball() -> None:
 
     assert error.ball == iso.type_error("integer", Atom("a"))
     assert str(error) == "error(type_error(integer,a),_)"
+    assert PrologError.of(("broken", 1)).ball == ["broken", 1]
+    with pytest.raises(TermError, match="object has no Prolog term"):
+        PrologError.of(iso.type_error("integer", object()))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
