@@ -47,14 +47,14 @@ perform(Term, Names) :-
         run(Mode, Goal, Names)
     ;   nonvar(Term), Term = '$replicate'(Mode)
     ->  '$host_call'("text", Text),
-        (   Mode == load -> consult_chars(Text) ; perform(Text) )
+        (   Mode = load(Module) -> consult_chars(Module, Text) ; perform(Text) )
     ;   run(all, Term, Names)
     ).
 
 % Loading reports success whatever happens, so the host ends each program with a fact for loaded/1. A directive that isn't
 % known is an error, a warning, or kept and never run: find the last kind.
-consult_chars(Text) :-
-    load(Text),
+consult_chars(Into, Text) :-
+    load(Into, Text),
     (   \+ retract(loaded(_))
     ->  conclude([2,"unfinished"])
     ;   current_module(Module),
@@ -69,6 +69,17 @@ consult_chars(Text) :-
 known_directive(Name) :- memberchk(Name, [
     attribute, create_prolog_flag, discontiguous, dynamic, encoding, ensure_loaded, export, help, include, info,
     initialization, meta_predicate, module, multifile, op, pragma, public, set_prolog_flag, table, use_module]).
+
+% Change the program by each of some clauses, on its own: a variable that stands in two of them is two variables.
+change(_, [], Count, Count).
+change(Change, [Clause|Clauses], Before, Count) :-
+    (   \+ change(Change, Clause) -> Now = Before ; Now is Before + 1 ),
+    change(Change, Clauses, Now, Count).
+
+change(asserta, Clause) :- user:asserta(Clause).
+change(assertz, Clause) :- user:assertz(Clause).
+change(retract, Clause) :- user:retract(Clause).
+change(retractall, Head) :- user:retractall(Head).
 
 bind([]).
 bind([Binding|Bindings]) :- bind_one(Binding), bind(Bindings).

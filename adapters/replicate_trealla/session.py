@@ -9,6 +9,7 @@ request is written into a string of the driver's, whose address, like all guest 
 from __future__ import annotations
 
 import enum
+import itertools
 import struct
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
@@ -42,6 +43,8 @@ _END = b"[0]"
 _OVER = "this interpreter has ended: open a new one, or a new transaction of the pool"
 _CALLS = (b"4", b"5", b"6")
 """What the messages that are about predicates of the host's begin with, after the bracket."""
+_numbers = itertools.count(1)
+"""For streams: never twice, so that one cut off by a roll back can't be taken for another."""
 _ALL = MASK
 """A limit that isn't one."""
 _FIRST = 16
@@ -234,7 +237,7 @@ class Session:
         if not spare:
             self._keep(self.pointers._replace(streaming=True))
         self._write(request)
-        number = max(self._streams, default=0) + 1
+        number = next(_numbers)
         self._streams[number] = (server, spare)
         # The request is where the next one will be written, so the first answer can't wait until it's asked for.
         self._drive(server, 1, stream=number)
@@ -244,7 +247,7 @@ class Session:
     def next_of_stream(self, number: int) -> Message | None:
         """Give a stream's next message, None if there's none; after the last the stream is gone."""
         if number not in self._streams:
-            return None
+            raise InterpreterError("this stream's answers are gone: the interpreter went back to what it was before")
         message = self._first.pop(number, None)
         if message is None:
             self._drive(self._streams[number][0], 1, stream=number)
@@ -270,11 +273,11 @@ class Session:
                 else:
                     self._keep(self.pointers._replace(streaming=False))
 
-    def load(self, program: bytes) -> Message:
-        """Load a program; give the end, or what was thrown."""
+    def load(self, program: bytes, module: bytes = b"user") -> Message:
+        """Load a program into a module, whose name needs no quotes; give the end, or what was thrown."""
         server, spare = self._free_server()
         self._text = program
-        self.memory.write(self.pointers.request, b"'$replicate'(load).\0")
+        self.memory.write(self.pointers.request, b"'$replicate'(load(%s)).\0" % module)
         self._drive(server, _ALL)
         message = self._messages.pop()
         if spare:
