@@ -247,6 +247,11 @@ class Memory:
         size: int = self._guest._alone("memory_size", self.index)
         return size
 
+    @property
+    def limit(self) -> int | None:
+        """The size in bytes that the pool's or instance's `max_memory` lets it grow to; None: only its type bounds it."""
+        return self._guest._live().limits.memory_bytes
+
     def read(self, offset: int, length: int) -> bytes:
         """Copy `length` bytes out from `offset`; raise `MemoryAccessError` outside the memory."""
         try:

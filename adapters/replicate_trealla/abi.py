@@ -33,12 +33,12 @@ class Abi(enum.Enum):
 _OPTIONS = "[json(true), double_quotes(true), quoted(true), max_depth(0)]"
 _SPECIFIC = {
     Abi.NPM: f"""
-load(Text) :- user:'$load_chars'(Text).
+load(Module, Text) :- Module:'$load_chars'(Text).
 json(Term, Text) :- user:write_term_to_chars(Term, {_OPTIONS}, Text).
 residual(Names, Names, Goals) :- copy_term(Names, _, Goals).
 """,
     Abi.PUSH: f"""
-load(Text) :- load_text(Text, [module(user)]).
+load(Module, Text) :- load_text(Text, [module(Module)]).
 json(Term, Text) :- write_term_to_chars(Term, {_OPTIONS}, Text), user:write_term_to_chars([], [], _).
 residual(Names, Copy, Goals) :- copy_term(Names, Copy, Goals).
 """,

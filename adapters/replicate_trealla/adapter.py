@@ -13,8 +13,9 @@ from replicate.errors import AdapterError, ArgumentRangeError, UnsupportedError
 from replicate.imports import ImportValue
 from replicate.wasi import Clock, Preopen, SystemClock, Wasi
 from replicate_trealla import abi, fetch, mailbox, output
-from replicate_trealla.interpreter import Interpreter, read_program, register_held
+from replicate_trealla.interpreter import Interpreter, register_held
 from replicate_trealla.predicates import Predicates, make_predicate
+from replicate_trealla.programs import as_paths, program_of, read_programs
 from replicate_trealla.watch import Watched, watched
 
 if TYPE_CHECKING:
@@ -65,8 +66,8 @@ class TreallaAdapter(Adapter):
     ) -> None:
         self._wasm = wasm
         self._found: Watched | None = None
-        self._programs = [("user", program)] if program is not None else []
-        self._programs += [(os.fspath(path), read_program(path)) for path in consult]
+        given = () if program is None else (program_of(program),)
+        self._programs = given + read_programs(as_paths(consult))
         self._reseed = reseed
         self.held = [make_predicate(indicator, function) for indicator, function in (predicates or {}).items()]
         """The predicates, to be held as long as there are instances."""
@@ -114,8 +115,7 @@ class TreallaAdapter(Adapter):
         interpreter = Interpreter(guest)
         for held in self.held:
             register_held(interpreter, held)
-        for name, text in self._programs:
-            interpreter.consult_text(text, name=name)
+        interpreter.load_all(self._programs)
 
     @property
     def reseeds(self) -> bool:

@@ -19,15 +19,11 @@ from replicate.stats import PoolStats
 from replicate.wasi import Clock
 from replicate_trealla.adapter import OnMutation, Preopens, TreallaAdapter, calls_here, refuses_mutations
 from replicate_trealla.answers import Answer
-from replicate_trealla.interpreter import (
-    Bindings,
-    Consulted,
-    checked_limit,
-    read_program,
-    request_for,
-)
+from replicate_trealla.changes import Kind, change
+from replicate_trealla.interpreter import Consulted
 from replicate_trealla.jobs import Ask, Failed, Programs, Register, Succeed
 from replicate_trealla.predicates import Predicates, Python, make_predicate
+from replicate_trealla.programs import program_of, read_programs
 from replicate_trealla.queries import (
     AsyncPinnedSteps,
     AsyncQuery,
@@ -37,6 +33,7 @@ from replicate_trealla.queries import (
     note_change,
     run_or_discard_async,
 )
+from replicate_trealla.requests import Bindings, checked_limit, request_for
 from replicate_trealla.session import Message
 from replicate_trealla.steps import Collect
 from replicate_trealla.watch import CHANGED_FACTS
@@ -87,15 +84,35 @@ class AsyncInterpreter:
         """Run a goal for what it changes; see `Interpreter.execute`."""
         return await self.query_once(goal, bindings=bindings)
 
-    async def consult_text(self, text: str, *, name: str = "user") -> Consulted:
+    async def consult_text(self, text: str, *, name: str = "user", module: str = "user") -> Consulted:
         """Load a program; see `Interpreter.consult_text`."""
         note_change(self._guest, CHANGED_FACTS, f"consulting {name}", refuses=self._refuses)
-        return await self._guest.run(Programs(((name, text),)))
+        return await self._guest.run(Programs((program_of(text, name, module),)))
 
     async def consult(self, *paths: str | os.PathLike[str]) -> Consulted:
         """Load program files of the host; see `Interpreter.consult`."""
         note_change(self._guest, CHANGED_FACTS, "consulting files", refuses=self._refuses)
-        return await self._guest.run(Programs(tuple((os.fspath(path), read_program(path)) for path in paths)))
+        return await self._guest.run(Programs(read_programs(paths)))
+
+    async def assertz(self, *clauses: object) -> None:
+        """Add clauses at the end; see `Interpreter.assertz`."""
+        await self._change("assertz", clauses)
+
+    async def asserta(self, *clauses: object) -> None:
+        """Add clauses at the beginning; see `Interpreter.asserta`."""
+        await self._change("asserta", clauses)
+
+    async def retract(self, *clauses: object) -> int:
+        """Remove clauses, and give how many there were; see `Interpreter.retract`."""
+        return await self._change("retract", clauses)
+
+    async def retractall(self, *heads: object) -> None:
+        """Remove all clauses of these heads; see `Interpreter.retractall`."""
+        await self._change("retractall", heads)
+
+    async def _change(self, kind: Kind, clauses: tuple[object, ...]) -> int:
+        note_change(self._guest, CHANGED_FACTS, kind, refuses=self._refuses)
+        return await self._guest.run(change(kind, clauses))
 
 
 class AsyncPrologPool:
@@ -233,14 +250,34 @@ class AsyncPrologPool:
         except Failed:
             return None
 
-    async def consult_text(self, text: str, *, name: str = "user", timeout: float | None = None) -> Consulted:
+    async def consult_text(
+        self, text: str, *, name: str = "user", module: str = "user", timeout: float | None = None
+    ) -> Consulted:
         """Load a program whole and commit, or raise and change nothing; see `PrologPool.consult_text`."""
-        return await self.pool.write(Programs(((name, text),)), timeout=timeout, in_worker=True)
+        return await self.pool.write(Programs((program_of(text, name, module),)), timeout=timeout, in_worker=True)
 
     async def consult(self, *paths: str | os.PathLike[str], timeout: float | None = None) -> Consulted:
-        """Load program files of the host, all or none of them, and commit; see `PrologPool.consult`."""
-        programs = tuple((os.fspath(path), read_program(path)) for path in paths)
-        return await self.pool.write(Programs(programs), timeout=timeout, in_worker=True)
+        """Load program files of the host, or a folder's, all or none of them, and commit; see `PrologPool.consult`."""
+        return await self.pool.write(Programs(read_programs(paths)), timeout=timeout, in_worker=True)
+
+    async def assertz(self, *clauses: object, timeout: float | None = None) -> None:
+        """Add clauses at the end, all or none, and commit; see `Interpreter.assertz`."""
+        await self._change("assertz", clauses, timeout)
+
+    async def asserta(self, *clauses: object, timeout: float | None = None) -> None:
+        """Add clauses at the beginning, all or none, and commit; see `Interpreter.asserta`."""
+        await self._change("asserta", clauses, timeout)
+
+    async def retract(self, *clauses: object, timeout: float | None = None) -> int:
+        """Remove clauses, commit, and give how many there were; see `Interpreter.retract`."""
+        return await self._change("retract", clauses, timeout)
+
+    async def retractall(self, *heads: object, timeout: float | None = None) -> None:
+        """Remove all clauses of these heads, and commit; see `Interpreter.retractall`."""
+        await self._change("retractall", heads, timeout)
+
+    async def _change(self, kind: Kind, clauses: tuple[object, ...], timeout: float | None) -> int:
+        return await self.pool.write(change(kind, clauses), timeout=timeout, in_worker=True)
 
     async def register(self, indicator: str | None, function: Python, *, timeout: float | None = None) -> None:
         """Make a Python function a predicate, in all replicas, by a write; see `PrologPool.register`.
@@ -276,6 +313,9 @@ class AsyncPrologPool:
         """Open a write for several goals: commit on leaving, roll back on an exception or cancellation."""
         async with self.pool.writing(timeout=timeout) as guest:
             yield AsyncInterpreter(guest)
+
+    transaction = writing
+    """`writing` by the name that `Prolog.transaction` has."""
 
     # -- the rest ------------------------------------------------------------------------------------------------------
 

@@ -8,9 +8,10 @@ from collections.abc import Iterator
 from fractions import Fraction
 from typing import Any, NoReturn, TypeVar
 
-from replicate_trealla.errors import InterpreterError, PrologError, PrologSyntaxError
+from replicate_trealla.errors import InterpreterError, PrologError, PrologResourceError, PrologSyntaxError
 from replicate_trealla.from_terms import convert_fields
 from replicate_trealla.terms import Atom, Compound, Opaque, Term, Variable
+from replicate_trealla.text import line_of, unpartnered
 from replicate_trealla.writing import write
 
 __all__ = ["Answer", "ball_of", "decode_answer", "decode_terms", "is_answer", "raise_ball", "shown"]
@@ -221,8 +222,22 @@ def raise_ball(data: bytes, goal: str) -> NoReturn:
     if isinstance(kind, Compound) and kind.functor == "syntax_error":
         context = ball.args[1] if isinstance(ball, Compound) else None
         if isinstance(context, Compound) and context.args == (Atom("read_term_from_chars"), 3):
-            raise PrologSyntaxError(f"{kind.args[0]}: {goal:.200}", ball=ball)
+            raise syntax_error(str(kind.args[0]), goal, ball)
+    if isinstance(kind, Compound) and kind.functor == "resource_error":
+        raise PrologResourceError(f"{shown(ball)}, thrown by {goal:.200}", ball=ball) from cause
     raise PrologError(f"{shown(ball)}, thrown by {goal:.200}", ball=ball) from cause
+
+
+def syntax_error(reason: str, goal: str, ball: Term) -> PrologSyntaxError:
+    """Make the error for a goal, with its place if a bracket or a quote explains it."""
+    at = unpartnered(goal)
+    if at is None:
+        return PrologSyntaxError(f"{reason}: {goal:.200}", ball=ball)
+    line, column = line_of(goal, at), at - goal.rfind("\n", 0, at)
+    where = f"line {line}, column {column}"
+    return PrologSyntaxError(
+        f"{reason}: {goal[at : at + 1]!r} at {where} has no partner: {goal:.200}", ball=ball, line=line, column=column
+    )
 
 
 def shown(term: Term) -> str:

@@ -47,14 +47,14 @@ perform(Term, Names) :-
         run(Mode, Goal, Names)
     ;   nonvar(Term), Term = '$replicate'(Mode)
     ->  '$host_call'("text", Text),
-        (   Mode == load -> consult_chars(Text) ; perform(Text) )
+        (   Mode = load(Module) -> consult_chars(Module, Text) ; perform(Text) )
     ;   run(all, Term, Names)
     ).
 
 % Loading reports success whatever happens, so the host ends each program with a fact for loaded/1. A directive that isn't
 % known is an error, a warning, or kept and never run: find the last kind.
-consult_chars(Text) :-
-    load(Text),
+consult_chars(Into, Text) :-
+    load(Into, Text),
     (   \+ retract(loaded(_))
     ->  conclude([2,"unfinished"])
     ;   current_module(Module),
@@ -69,6 +69,42 @@ consult_chars(Text) :-
 known_directive(Name) :- memberchk(Name, [
     attribute, create_prolog_flag, discontiguous, dynamic, encoding, ensure_loaded, export, help, include, info,
     initialization, meta_predicate, module, multifile, op, pragma, public, set_prolog_flag, table, use_module]).
+
+% Change the program by each of some clauses, on its own: a variable that stands in two of them is two variables.
+change(_, [], Count, Count).
+change(Change, [Clause|Clauses], Before, Count) :-
+    (   \+ change(Change, Clause) -> Now = Before ; Now is Before + 1 ),
+    change(Change, Clauses, Now, Count).
+
+change(asserta, Clause) :- user:asserta(Clause).
+change(assertz, Clause) :- user:assertz(Clause).
+change(retract, Clause) :-
+    parts(Clause, user, Module, Head, Body),
+    (   is_dynamic(Module, Head) -> found(Module, Head, Body, Reference), erase(Reference) ; user:retract(Clause) ).
+change(retractall, Given) :-
+    parts(Given, user, Module, Head, _),
+    (   is_dynamic(Module, Head) -> ( found(Module, Head, _, Reference), erase(Reference), fail ; true )
+    ;   user:retractall(Given)
+    ).
+
+is_dynamic(Module, Head) :- callable(Head), Module:predicate_property(Head, dynamic), !.
+
+parts(Clause, Module, Module, Clause, _) :- var(Clause), !.
+parts(Module:Clause, _, Within, Head, Body) :- !, parts(Clause, Module, Within, Head, Body).
+parts((Head :- Body), Module, Module, Head, Body) :- !.
+parts(Head, Module, Module, Head, true).
+
+% From 500 clauses on, Trealla 0.23 keeps an index that retract/1 and retractall/1 spoil (erase/1 doesn't), and that doesn't find
+% some strings. Where clause/3 would throw, as for static predicates, it may never end instead.
+found(Module, Head, Body, Reference) :-
+    (   compound(Head), arg(1, Head, First), is_list(First)
+    ->  Head =.. [Name,First|Rest],
+        General =.. [Name,Second|Rest],
+        Module:clause(General, Found, Reference),
+        Second = First
+    ;   Module:clause(Head, Found, Reference)
+    ),
+    Found = Body.
 
 bind([]).
 bind([Binding|Bindings]) :- bind_one(Binding), bind(Bindings).
@@ -225,5 +261,5 @@ taken(Name, Arity, Libraries) :-
 % Load a program that a predicate of the host's has got from somewhere.
 consult_whole(Text, Place) :-
     append(Text, "\n'$replicate':loaded(yes).\n", Whole),
-    load(Whole),
+    load(user, Whole),
     ( retract(loaded(_)) -> true ; throw(error(syntax_error(program), Place)) ).

@@ -16,7 +16,9 @@ __all__ = [
     "ConversionError",
     "InterpreterError",
     "MutationError",
+    "OutOfMemoryError",
     "PrologError",
+    "PrologResourceError",
     "PrologSyntaxError",
     "TermError",
 ]
@@ -46,16 +48,29 @@ class PrologError(ReplicateError):
         return cls(shown(term), ball=term)
 
 
-class ConsultError(PrologError):
-    """Report program text that the interpreter didn't take whole; `line` counts from 1, None where it isn't known."""
+class PrologResourceError(PrologError):
+    """Report a goal that needed more of something than there is: memory, in the first place; see `max_memory`."""
 
-    def __init__(self, message: str, *, ball: Term | None = None, line: int | None = None) -> None:
+
+class ConsultError(PrologError):
+    """Report program text that the interpreter didn't take whole.
+
+    `line` and `column` count from 1, and are None where it isn't known.
+    """
+
+    def __init__(
+        self, message: str, *, ball: Term | None = None, line: int | None = None, column: int | None = None
+    ) -> None:
         super().__init__(message, ball=ball)
         self.line = line
+        self.column = column
 
 
 class PrologSyntaxError(ConsultError):
-    """Report a goal or program text that isn't Prolog."""
+    """Report a goal or program text that isn't Prolog.
+
+    Of a goal, the place is that of a bracket or quote which has no partner; Trealla tells none.
+    """
 
 
 class MutationError(ReplicateError):
@@ -70,6 +85,10 @@ class InterpreterError(ReplicateError):
 
     The goal halted it, or it ran out of memory. A pool goes on with a fresh one; a single `Prolog` can't be used any more.
     """
+
+
+class OutOfMemoryError(PrologResourceError, InterpreterError):
+    """Report an interpreter that ran out of memory, and is lost."""
 
 
 class TermError(ArgumentError, TypeError):

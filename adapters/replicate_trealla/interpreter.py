@@ -5,32 +5,32 @@ from __future__ import annotations
 import inspect
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping
-from fractions import Fraction
-from pathlib import Path
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, TypeVar
 
 import attrs
 
-from replicate.errors import ArgumentRangeError, ArgumentTypeError
+from replicate.errors import ArgumentTypeError
 from replicate_trealla.answers import Answer, ball_of, shown
+from replicate_trealla.changes import Kind, change
 from replicate_trealla.errors import ConsultError, PrologError, PrologSyntaxError
 from replicate_trealla.predicates import Held, Python, make_predicate
+from replicate_trealla.programs import Program, program_of, read_program, read_programs
 from replicate_trealla.queries import Query, Stream, TransactionSteps, first, note_change, run_or_discard
+from replicate_trealla.requests import Bindings, checked_limit, request_for
 from replicate_trealla.steps import Collect, Load, StopStream
-from replicate_trealla.terms import Atom, Compound, Term, Variable, to_prolog, variable_name, write_term
-from replicate_trealla.text import check_goal, end_of_file, ends_open, line_of
+from replicate_trealla.terms import Atom, Compound, Term, Variable, to_prolog
+from replicate_trealla.text import ends_open, line_of
 from replicate_trealla.watch import CHANGED_FACTS
 
 if TYPE_CHECKING:
     from replicate.handles import Guest
     from replicate_trealla.session import Message
 
-__all__ = ["Bindings", "Consulted", "Interpreter"]
+__all__ = ["Consulted", "Interpreter", "read_program"]
 
 T = TypeVar("T")
 P = TypeVar("P", bound=Python)
-Bindings = Mapping[str, object]
 
 
 @attrs.frozen
@@ -156,10 +156,36 @@ class Interpreter:
 
         return register
 
+    # -- clauses -------------------------------------------------------------------------------------------------------
+
+    def assertz(self, *clauses: object) -> None:
+        """Add clauses after those there are: facts, and rules as ``Compound(":-", (head, body))``.
+
+        A `Variable` is one of its clause, whatever other clauses call theirs. Raises `TermError` for what isn't a clause before
+        anything is changed, and `PrologError` for what the interpreter refuses, as a clause of a built-in.
+        """
+        self._change("assertz", clauses)
+
+    def asserta(self, *clauses: object) -> None:
+        """Add clauses before those there are, one after the other: the last one given will be the first; see `assertz`."""
+        self._change("asserta", clauses)
+
+    def retract(self, *clauses: object) -> int:
+        """Remove, for each of these, the first clause that unifies with it; give for how many there was one."""
+        return self._change("retract", clauses)
+
+    def retractall(self, *heads: object) -> None:
+        """Remove all clauses whose heads unify with one of these."""
+        self._change("retractall", heads)
+
+    def _change(self, kind: Kind, clauses: tuple[object, ...]) -> int:
+        note_change(self._guest, CHANGED_FACTS, kind, refuses=self._refuses)
+        return self._run(change(kind, clauses))
+
     # -- programs ------------------------------------------------------------------------------------------------------
 
-    def consult_text(self, text: str, *, name: str = "user") -> Consulted:
-        """Load a program into module ``user``; `name` is what messages call it.
+    def consult_text(self, text: str, *, name: str = "user", module: str = "user") -> Consulted:
+        """Load a program into a module; `name` is what messages call it.
 
         Clauses are added to what is there. Goals are run by ``:- initialization(Goal).``, after loading; Trealla knows no
         other directives than declarations.
@@ -171,11 +197,13 @@ class Interpreter:
 
         Hazard: in npm's build each program with an initialization goal leaves 5.5 MB of unused guest memory behind.
         """
-        note_change(self._guest, CHANGED_FACTS, f"consulting {name}", refuses=self._refuses)
-        if "\0" in text:
-            raise PrologSyntaxError(f"{name} contains a zero byte", line=line_of(text, text.index("\0")))
-        program = f"{text[: end_of_file(text)]}\n{_LAST}"
-        data, out, err = self._run(Load(program.encode()))
+        return self.load(program_of(text, name, module))
+
+    def load(self, program: Program) -> Consulted:
+        """Load a program as `consult_text` does."""
+        note_change(self._guest, CHANGED_FACTS, f"consulting {program.name}", refuses=self._refuses)
+        text, name = program.text, program.name
+        data, out, err = self._run(Load(program.encode(_LAST), program.module.encode()))
         said, warned = out.decode("utf-8", "replace"), err.decode("utf-8", "replace")
         self._check_load(text, name, said + warned, ball_of(data) if data[1:2] == b"2" else None)
         self._run(_SETTLE)
@@ -183,18 +211,22 @@ class Interpreter:
         return Consulted(_SPURIOUS.sub("", said), tuple(warnings))
 
     def consult(self, *paths: str | os.PathLike[str]) -> Consulted:
-        """Load program files of the host, one after the other, as `consult_text` does; they're read here and now.
+        """Load program files of the host, one after the other, as `consult_text` does; of a folder, all its ``*.pl``, sorted.
 
-        Raises `ConsultError` for a file that can't be read, too.
+        They're read here and now, before anything is loaded. Raises `ConsultError` for one that can't be read, too.
         """
-        return self.consult_all((os.fspath(path), read_program(path)) for path in paths)
+        return self.load_all(read_programs(paths))
 
     def consult_all(self, programs: Iterable[tuple[str, str]]) -> Consulted:
         """Load programs, given as names and texts, one after the other, as `consult_text` does."""
+        return self.load_all(Program(name, text) for name, text in programs)
+
+    def load_all(self, programs: Iterable[Program]) -> Consulted:
+        """Load programs, one after the other, as `consult_text` does."""
         said: list[str] = []
         warnings: list[str] = []
-        for name, text in programs:
-            done = self.consult_text(text, name=name)
+        for program in programs:
+            done = self.load(program)
             said.append(done.stdout)
             warnings.extend(done.warnings)
         return Consulted("".join(said), tuple(warnings))
@@ -254,49 +286,6 @@ def register_held(interpreter: Interpreter, held: Held) -> None:
     interpreter.consult_text(
         f"{to_prolog(head)} :- '$replicate':host({held.number}, {to_prolog(head)}).", name=f"the clause for {name}"
     )
-
-
-# -- requests ----------------------------------------------------------------------------------------------------------
-
-
-def request_for(goal: str, bindings: Bindings | None, mode: str = "all") -> bytes:
-    """Write a request as `driver.pl` wants it."""
-    check_goal(goal)
-    if bindings or mode != "all":
-        goal = f"'$replicate'({mode},[{_write_bindings(bindings or {}, goal)}]):-\n{goal}"
-    try:
-        return goal.encode()
-    except UnicodeEncodeError as error:
-        raise PrologSyntaxError(f"the goal isn't Unicode text: {goal!r:.80}") from error
-
-
-def _write_bindings(bindings: Bindings, goal: str) -> str:
-    name = "_Rational"
-    while True:
-        rationals: list[Fraction] = []
-        written = [f"=({variable_name(key)},{write_term(value, rationals, name)})" for key, value in bindings.items()]
-        if not rationals or (name not in goal and "".join(written).count(name) == len(rationals)):
-            break
-        name += "_"  # some variable of the goal has this name
-    computed = [f"{name}{at} is {value.numerator} rdiv {value.denominator}" for at, value in enumerate(rationals)]
-    return ",".join(computed + written)
-
-
-def checked_limit(limit: int | None) -> int | None:
-    """Give `limit`, or raise `ArgumentRangeError` if it isn't a number of answers."""
-    if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 0):
-        raise ArgumentRangeError(f"limit is {limit!r}; give a number of answers, or None for all")
-    return limit
-
-
-def read_program(path: str | os.PathLike[str]) -> str:
-    """Read a program file; raise `ConsultError` if that can't be done."""
-    try:
-        return Path(path).read_text("utf-8")
-    except OSError as error:
-        raise ConsultError(f"can't read {os.fspath(path)}: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise ConsultError(f"{os.fspath(path)} isn't UTF-8 text: {error}") from error
 
 
 # -- what the interpreter says when it loads -------------------------------------------------------------------------

@@ -9,6 +9,7 @@ import attrs
 from replicate_trealla.answers import Answer
 from replicate_trealla.interpreter import Consulted, Interpreter, register_held
 from replicate_trealla.predicates import Held
+from replicate_trealla.programs import Program
 from replicate_trealla.queries import first, note_change
 from replicate_trealla.steps import Collect
 
@@ -65,9 +66,9 @@ class Register:
 
 @attrs.frozen
 class Programs:
-    """Load programs, given as names and texts."""
+    """Load programs."""
 
-    programs: tuple[tuple[str, str], ...]
+    programs: tuple[Program, ...]
 
     def __call__(self, guest: Guest) -> Consulted:
-        return Interpreter(guest).consult_all(self.programs)
+        return Interpreter(guest).load_all(self.programs)

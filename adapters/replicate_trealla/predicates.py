@@ -17,6 +17,7 @@ import attrs
 
 from replicate.errors import ArgumentRangeError, ArgumentTypeError
 from replicate_trealla.errors import PrologError, TermError
+from replicate_trealla.requests import computed
 from replicate_trealla.terms import Atom, Compound, Term, Variable, write_term
 
 __all__ = [
@@ -223,8 +224,7 @@ def _written(term: Term) -> bytes:
     """Write a term to be read, with what's to be computed before: Prolog has no notation for rationals."""
     rationals: list[Fraction] = []
     written = write_term(term, rationals)
-    computed = [f"_Rational{at} is {value.numerator} rdiv {value.denominator}" for at, value in enumerate(rationals)]
-    return f"host([{','.join(computed)}],{written})\n.".encode()
+    return f"host([{','.join(computed(rationals))}],{written})\n.".encode()
 
 
 def encode_ball(ball: Term) -> bytes:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from replicate.adapter import ResetRule
 from replicate.configuration import Workers
 from replicate.errors import ArgumentTypeError
 from replicate.imports import ImportValue
-from replicate.interfaces import Engine
-from replicate.limits import ResourceLimits
+from replicate.interfaces import Engine, Instance
+from replicate.limits import ResourceLimits, check_timeout
 from replicate.memory_modes import MemoryMode
 from replicate.pool import Pool
 from replicate.registry import load_engine
@@ -21,28 +22,24 @@ from replicate.stats import PoolStats
 from replicate.wasi import Clock
 from replicate_trealla.adapter import OnMutation, Preopens, TreallaAdapter, calls_here, refuses_mutations
 from replicate_trealla.answers import Answer
-from replicate_trealla.interpreter import (
-    Bindings,
-    Consulted,
-    Interpreter,
-    checked_limit,
-    read_program,
-    request_for,
-)
+from replicate_trealla.changes import Kind, change
+from replicate_trealla.interpreter import Consulted, Interpreter
 from replicate_trealla.jobs import Ask, Failed, Programs, Register, Succeed
 from replicate_trealla.predicates import Predicates, Python, make_predicate
-from replicate_trealla.queries import PinnedSteps, Query, Stream, first
+from replicate_trealla.programs import Program, program_of, read_programs
+from replicate_trealla.queries import PinnedSteps, Query, Step, Stream, TransactionSteps, first
+from replicate_trealla.requests import Bindings, checked_limit, request_for
 from replicate_trealla.session import Message, forget_session, session_of
 from replicate_trealla.steps import Collect
 
 __all__ = ["Prolog", "PrologPool"]
 
-T = TypeVar("T")
+
 P = TypeVar("P", bound=Python)
 
 
 class Prolog(Interpreter):
-    """Be one Prolog interpreter: no replicas, no transactions, no roll back except for programs.
+    """Be one Prolog interpreter: no replicas, and no roll back except for programs and in a `transaction`.
 
     ::
 
@@ -51,9 +48,9 @@ class Prolog(Interpreter):
 
     `max_memory` bounds the guest's memory in bytes; the other options are `TreallaAdapter`'s.
 
-    Hazards: one thread at a time; an endless goal ends with Ctrl-C only, and so does the interpreter; what a goal changed
-    before it failed or threw stays changed, as in Prolog; an interpreter that ended (`InterpreterError`, a `Trap`) can't be
-    used any more.
+    Hazards: one thread at a time; an endless goal ends with Ctrl-C or a `timeout`, and so does the interpreter; what a goal
+    changed before it failed or threw stays changed, as in Prolog; an interpreter that ended (`InterpreterError`, a `Trap`)
+    can't be used any more. A `transaction` puts all of these back.
     """
 
     __slots__ = ("_instance",)
@@ -88,26 +85,84 @@ class Prolog(Interpreter):
             raise
         super().__init__(self._instance.guest, held=adapter.held)
 
-    def consult_text(self, text: str, *, name: str = "user") -> Consulted:
-        """Load a program whole, or raise and change nothing; see `Interpreter.consult_text`.
+    # -- queries, with timeouts ----------------------------------------------------------------------------------------
 
-        Takes a snapshot first: some milliseconds for each call.
+    def query(
+        self,
+        goal: str,
+        *,
+        bindings: Bindings | None = None,
+        limit: int | None = None,
+        stream: bool = False,
+        timeout: float | None = None,
+    ) -> Query:
+        """Give the answers to a goal, at most `limit` of them; see `Interpreter.query`.
+
+        `timeout` bounds computing all of them, in seconds. Hazard: a goal that is stopped, by `GuestTimeoutError`, leaves an
+        interpreter that can't be used any more, unless it was in a `transaction`, which puts it back.
         """
-        return self._whole(lambda: Interpreter.consult_text(self, text, name=name))
+        if stream:
+            request = request_for(goal, bindings, "stream")
+            left = check_timeout(timeout)
+            return Stream(
+                goal,
+                request,
+                checked_limit(limit),
+                lambda: _BoundedSteps(self._instance, self._left, left, refuses=self._refuses),
+            )
+        with self._instance.within(timeout):
+            return super().query(goal, bindings=bindings, limit=limit)
 
-    def consult(self, *paths: str | os.PathLike[str]) -> Consulted:
-        """Load program files of the host, all of them whole, or raise and change nothing; see `Interpreter.consult`."""
-        return self._whole(lambda: Interpreter(self._guest).consult(*paths))
+    def query_all(
+        self, goal: str, *, bindings: Bindings | None = None, limit: int | None = None, timeout: float | None = None
+    ) -> list[Answer]:
+        """Give all answers, or the first `limit` ones; see `query`. Raises if the goal throws at any point."""
+        return list(self.query(goal, bindings=bindings, limit=limit, timeout=timeout))
 
-    def _whole(self, change: Callable[[], T]) -> T:
+    def query_once(self, goal: str, *, bindings: Bindings | None = None, timeout: float | None = None) -> Answer | None:
+        """Give the first answer, or None if the goal fails; see `query`."""
+        with self._instance.within(timeout):
+            return super().query_once(goal, bindings=bindings)
+
+    def execute(self, goal: str, *, bindings: Bindings | None = None, timeout: float | None = None) -> Answer | None:
+        """Run a goal for what it changes, up to its first answer; see `Interpreter.execute`, and `query` for `timeout`."""
+        return self.query_once(goal, bindings=bindings, timeout=timeout)
+
+    # -- all or nothing ------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def transaction(self) -> Iterator[Prolog]:
+        """Keep what is done inside, or put the interpreter back to what it was, on an exception; they may be nested.
+
+        Takes a snapshot first: some milliseconds. The interpreter goes on even after what would have ended it (`halt/0`, no
+        memory, a timeout). Streams that are open when it's put back end with an `InterpreterError`.
+        """
         session_of(self._guest)  # an interpreter that has ended isn't worth keeping
         before = self._instance.snapshot()
         try:
-            return change()
+            yield self
         except BaseException:
             self._instance.restore(before)
             forget_session(self._guest)
             raise
+
+    def load_all(self, programs: Iterable[Program]) -> Consulted:
+        """Load programs whole, or raise and change nothing; takes a snapshot first: some milliseconds for each call."""
+        with self.transaction():
+            return super().load_all(programs)
+
+    def consult_text(self, text: str, *, name: str = "user", module: str = "user") -> Consulted:
+        """Load a program whole, or raise and change nothing; see `Interpreter.consult_text`.
+
+        Takes a snapshot first: some milliseconds for each call.
+        """
+        return self.load_all([program_of(text, name, module)])
+
+    def _change(self, kind: Kind, clauses: tuple[object, ...]) -> int:
+        if len(clauses) < 2:
+            return super()._change(kind, clauses)
+        with self.transaction():
+            return super()._change(kind, clauses)
 
     def close(self) -> None:
         """Free the interpreter. Closing twice is fine."""
@@ -121,6 +176,33 @@ class Prolog(Interpreter):
 
     def __repr__(self) -> str:
         return "<Prolog>" if self._guest.is_alive else "<Prolog, closed>"
+
+
+class _BoundedSteps(TransactionSteps):
+    """Run a stream on a lone interpreter, with a bound on the time that its steps take together."""
+
+    def __init__(self, instance: Instance, left: list[int], seconds: float | None, *, refuses: bool) -> None:
+        super().__init__(instance.guest, left, refuses=refuses)
+        self._instance = instance
+        self._seconds = seconds
+
+    def run(self, step: Step) -> Any:
+        with self._bounded():
+            return super().run(step)
+
+    def following(self, number: int, goal: str) -> Message | None:
+        with self._bounded():
+            return super().following(number, goal)
+
+    @contextmanager
+    def _bounded(self) -> Iterator[None]:
+        began = time.monotonic()
+        try:
+            with self._instance.within(self._seconds):
+                yield
+        finally:
+            if self._seconds is not None:
+                self._seconds = max(0.0, self._seconds - (time.monotonic() - began))
 
 
 class PrologPool:
@@ -253,17 +335,37 @@ class PrologPool:
         except Failed:
             return None
 
-    def consult_text(self, text: str, *, name: str = "user", timeout: float | None = None) -> Consulted:
+    def consult_text(
+        self, text: str, *, name: str = "user", module: str = "user", timeout: float | None = None
+    ) -> Consulted:
         """Load a program whole and commit, or raise and change nothing; see `Interpreter.consult_text`."""
-        return self.pool.write(Programs(((name, text),)), timeout=timeout, in_worker=True)
+        return self.pool.write(Programs((program_of(text, name, module),)), timeout=timeout, in_worker=True)
 
     def consult(self, *paths: str | os.PathLike[str], timeout: float | None = None) -> Consulted:
-        """Load program files of the host, all or none of them, and commit; see `Interpreter.consult`.
+        """Load program files of the host, or a folder's, all or none of them, and commit; see `Interpreter.consult`.
 
         They're read here; replicas need no files.
         """
-        programs = tuple((os.fspath(path), read_program(path)) for path in paths)
-        return self.pool.write(Programs(programs), timeout=timeout, in_worker=True)
+        return self.pool.write(Programs(read_programs(paths)), timeout=timeout, in_worker=True)
+
+    def assertz(self, *clauses: object, timeout: float | None = None) -> None:
+        """Add clauses at the end, all or none, and commit: ``pool.assertz(*facts)``; see `Interpreter.assertz`."""
+        self._change("assertz", clauses, timeout)
+
+    def asserta(self, *clauses: object, timeout: float | None = None) -> None:
+        """Add clauses at the beginning, all or none, and commit; see `Interpreter.asserta`."""
+        self._change("asserta", clauses, timeout)
+
+    def retract(self, *clauses: object, timeout: float | None = None) -> int:
+        """Remove clauses, commit, and give how many there were; see `Interpreter.retract`."""
+        return self._change("retract", clauses, timeout)
+
+    def retractall(self, *heads: object, timeout: float | None = None) -> None:
+        """Remove all clauses of these heads, and commit; see `Interpreter.retractall`."""
+        self._change("retractall", heads, timeout)
+
+    def _change(self, kind: Kind, clauses: tuple[object, ...], timeout: float | None) -> int:
+        return self.pool.write(change(kind, clauses), timeout=timeout, in_worker=True)
 
     def register(self, indicator: str | None, function: Python, *, timeout: float | None = None) -> None:
         """Make a Python function a predicate, in all replicas, by a write; see `Interpreter.register`.
@@ -301,6 +403,9 @@ class PrologPool:
         """
         with self.pool.writing(timeout=timeout) as guest:
             yield Interpreter(guest, held=self._held)
+
+    transaction = writing
+    """`writing` by the name that `Prolog.transaction` has."""
 
     # -- the rest ------------------------------------------------------------------------------------------------------
 

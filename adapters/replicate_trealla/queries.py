@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from replicate.pinned import AsyncPinnedRead, PinnedRead
     from replicate_trealla.session import Message
 
-__all__ = ["AsyncQuery", "AsyncStream", "PinnedSteps", "Query", "Steps", "Stream", "TransactionSteps", "first"]
+__all__ = ["AsyncQuery", "AsyncStream", "PinnedSteps", "Query", "Step", "Steps", "Stream", "TransactionSteps", "first"]
 
 T = TypeVar("T")
 Step = Callable[["Guest"], Any]

@@ -9,6 +9,7 @@ request is written into a string of the driver's, whose address, like all guest 
 from __future__ import annotations
 
 import enum
+import itertools
 import struct
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
@@ -17,7 +18,7 @@ from replicate.errors import AdapterError, NestedTransactionError
 from replicate_trealla import output
 from replicate_trealla.answers import is_answer
 from replicate_trealla.calling import Calls
-from replicate_trealla.errors import InterpreterError
+from replicate_trealla.errors import InterpreterError, OutOfMemoryError
 from replicate_trealla.mailbox import ENDED, KEY, MAILBOX, MASK
 from replicate_trealla.watch import EXPORT
 
@@ -42,8 +43,11 @@ _END = b"[0]"
 _OVER = "this interpreter has ended: open a new one, or a new transaction of the pool"
 _CALLS = (b"4", b"5", b"6")
 """What the messages that are about predicates of the host's begin with, after the bracket."""
+_numbers = itertools.count(1)
+"""For streams: never twice, so that one cut off by a roll back can't be taken for another."""
 _ALL = MASK
 """A limit that isn't one."""
+_LARGEST = 1 << 32
 _FIRST = 16
 _EXCHANGE, _EXCHANGE_BYTES = 0x40000, 0x10000
 """Where the mailbox has what predicates are called with, and what they reply."""
@@ -122,6 +126,7 @@ class Session:
         "_notes",
         "_out",
         "_settled",
+        "_size",
         "_stream",
         "_streams",
         "_text",
@@ -147,6 +152,7 @@ class Session:
         self._settled = False
         self._lost = False
         self._flags_changed = False
+        self._size = guest.memory.size
         self._text: bytes | None = None
         self._calls: Calls | None = None
         self._stream = 0
@@ -161,6 +167,7 @@ class Session:
         """Go on with the next handle on the same instance, whose state is that of the interpreter that this is about."""
         self.guest = guest
         self.memory = guest.memory
+        self._size = guest.memory.size
         self.broken = self._settled = self._lost = self._flags_changed = False
         self._text = None
         self.inside = False
@@ -206,6 +213,7 @@ class Session:
         server, spare = self._free_server()
         self._write(request)
         self._drive(server, _ALL if limit is None else min(limit, _ALL))
+        self._check_memory()
         if spare:
             self.guest.call("pl_done", server)
         messages, self._messages = self._messages, []
@@ -234,17 +242,18 @@ class Session:
         if not spare:
             self._keep(self.pointers._replace(streaming=True))
         self._write(request)
-        number = max(self._streams, default=0) + 1
+        number = next(_numbers)
         self._streams[number] = (server, spare)
         # The request is where the next one will be written, so the first answer can't wait until it's asked for.
         self._drive(server, 1, stream=number)
+        self._check_memory()
         self._first[number] = self._messages.pop()
         return number
 
     def next_of_stream(self, number: int) -> Message | None:
         """Give a stream's next message, None if there's none; after the last the stream is gone."""
         if number not in self._streams:
-            return None
+            raise InterpreterError("this stream's answers are gone: the interpreter went back to what it was before")
         message = self._first.pop(number, None)
         if message is None:
             self._drive(self._streams[number][0], 1, stream=number)
@@ -270,11 +279,11 @@ class Session:
                 else:
                     self._keep(self.pointers._replace(streaming=False))
 
-    def load(self, program: bytes) -> Message:
-        """Load a program; give the end, or what was thrown."""
+    def load(self, program: bytes, module: bytes = b"user") -> Message:
+        """Load a program into a module, whose name needs no quotes; give the end, or what was thrown."""
         server, spare = self._free_server()
         self._text = program
-        self.memory.write(self.pointers.request, b"'$replicate'(load).\0")
+        self.memory.write(self.pointers.request, b"'$replicate'(load(%s)).\0" % module)
         self._drive(server, _ALL)
         message = self._messages.pop()
         if spare:
@@ -305,6 +314,23 @@ class Session:
             request = b"'$replicate'(text).\0"
         self.memory.write(self.pointers.request, request)
 
+    def _check_memory(self) -> None:
+        """Raise `OutOfMemoryError` if a goal without an answer has probably run out of memory.
+
+        In Trealla 0.23 that makes a ``catch/3`` fail, and nothing tells it from other failures but the size of the memory: it
+        has grown since this handle's first request, and couldn't grow as much again.
+        """
+        if self._messages[-1][0] != _END or len(self._messages) > 1:
+            return
+        size = self.memory.size
+        limit = self.memory.limit or _LARGEST
+        if size > self._size and 2 * size - self._size > limit:
+            self.broken = True
+            raise OutOfMemoryError(
+                f"the goal found no answer, and took nearly all memory there may be ({size >> 20} of {limit >> 20} MiB): "
+                "Trealla may have failed for want of it; give a larger max_memory"
+            )
+
     def _free_server(self) -> tuple[int, bool]:
         """Give a query that can serve, and whether it's one for this purpose only."""
         return (self._open_server(), True) if self.pointers.streaming else (self.pointers.server, False)
@@ -315,7 +341,7 @@ class Session:
         self.guest.call("pl_query", self.pointers.interpreter, goal or scratch + 8, scratch, 0)
         server: int = self.memory.unpack("<I", scratch)[0]
         if not server:
-            raise InterpreterError("the interpreter couldn't start another query: it's probably out of memory")
+            raise OutOfMemoryError("the interpreter couldn't start another query: it's probably out of memory")
         return server
 
     def _drive(self, server: int, limit: int, *, stream: int = 0) -> None:
@@ -387,7 +413,7 @@ class Session:
         out, err = self._take_output()
         said = (out + err).decode("utf-8", "replace").strip()
         if self._lost or "memory" in said:
-            return InterpreterError(f"the interpreter ran out of memory{': ' if said else ''}{said:.200}")
+            return OutOfMemoryError(f"the interpreter ran out of memory{': ' if said else ''}{said:.200}")
         return InterpreterError(
             "the goal ended the interpreter (halt/0?) or left it without memory, so there's no answer"
             + (f"; it wrote {said[:200]!r}" if said else "")

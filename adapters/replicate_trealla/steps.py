@@ -30,13 +30,14 @@ class Collect:
 
 @attrs.frozen
 class Load:
-    """Load a program."""
+    """Load a program into a module, whose name needs no quotes."""
 
     program: bytes
+    module: bytes = b"user"
 
     def __call__(self, guest: Guest) -> Message:
         session = session_of(guest)
-        message = session.load(self.program)
+        message = session.load(self.program, self.module)
         session.take_changed()
         return message
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from replicate_trealla.errors import PrologSyntaxError
 
-__all__ = ["Clauses", "check_goal", "end_of_file", "ends_open", "line_of", "split_clauses"]
+__all__ = ["Clauses", "check_goal", "end_of_file", "ends_open", "line_of", "split_clauses", "unpartnered"]
 
 # As in 0'\x41\ and "\x41\": the second backslash ends the escape, and escapes nothing.
 _ESCAPE = r"\\(?:x[0-9a-fA-F]+\\|[0-7]+\\|.)"
@@ -24,6 +24,7 @@ _ITEM = re.compile(
     """,
     re.VERBOSE | re.DOTALL,
 )
+_CLOSING = {")": "(", "]": "[", "}": "{"}
 _MAY_END = re.compile(r"\.[\s%]")
 
 
@@ -108,6 +109,24 @@ class Clauses:
     def begun(self) -> str:
         """The clause that has begun, as far as it's known."""
         return "".join(self._begun)
+
+
+def unpartnered(text: str) -> int | None:
+    """Give where the first bracket or quote is that has no partner; None if all have."""
+    opened: list[tuple[str, int]] = []
+    for item in _items(text):
+        kind, shown = item.lastgroup, item[0]
+        if kind == "open":
+            return item.start()
+        if kind == "other" and shown in _CLOSING.values():
+            opened.append((shown, item.start()))
+        elif kind == "other" and shown in _CLOSING:
+            if not opened:
+                return item.start()
+            bracket, at = opened.pop()
+            if bracket != _CLOSING[shown]:
+                return at
+    return opened[-1][1] if opened else None
 
 
 def split_clauses(text: str) -> tuple[list[str], str]:

@@ -60,6 +60,11 @@ class _BlockingQuery(Iterator[Answer]):
         return getattr(self.query, name)
 
 
+_AWAITED = {
+    "query_all", "query_once", "execute", "consult_text", "consult", "assertz", "asserta", "retract", "retractall", "register", "close"
+}  # fmt: skip
+
+
 class _Blocking:
     """Wait for what is to be awaited."""
 
@@ -78,7 +83,7 @@ class _Blocking:
 
     def __getattr__(self, name: str) -> Any:
         value = getattr(self._awaited, name)
-        if name in ("query_all", "query_once", "execute", "consult_text", "consult", "close", "register"):
+        if name in _AWAITED:
             return lambda *args, **options: _Loop.run(value(*args, **options))
         return value
 
@@ -113,6 +118,9 @@ class BlockingPool(_Blocking):
 
     def writing(self, **options: Any) -> Any:
         return self._transaction(self._awaited.writing(**options))
+
+    def transaction(self, **options: Any) -> Any:
+        return self._transaction(self._awaited.transaction(**options))
 
     def branch(self, **options: Any) -> BlockingPool:
         return BlockingPool(self._awaited.branch(**options))
