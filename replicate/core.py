@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import sys
 import threading
 import time
 from collections import deque
@@ -233,9 +234,26 @@ class PoolCore:
         """Note that this thread or task opens a transaction; raise `NestedTransactionError` if it has one open."""
         self.check_usable()
         owner = current_owner()
+        if owner in self.owners:
+            self._end_orphan(owner)
         with self.lock:
             self._enter(owner, transaction)
         return owner
+
+    def _end_orphan(self, owner: Hashable) -> None:
+        """End a transaction whose ``with`` is gone: nobody holds it any more but its pool.
+
+        Python 3.10 looks for signals between an exception and the ``with`` that it leaves, and so does the code of
+        `contextlib.ExitStack` around its entries, so that a transaction's end may not be reached.
+        """
+        transaction: Any = self.owners.get(owner)
+        if transaction is None:
+            return
+        with self.lock:
+            slots = len(self.state.held(transaction))
+        # Besides the slots: `owners`, the variable here, and the argument of the function that counts.
+        if sys.getrefcount(transaction) <= slots + 3:
+            self.abandon(transaction)
 
     def _enter(self, owner: Hashable, transaction: object) -> None:
         if owner in self.owners:
@@ -248,6 +266,8 @@ class PoolCore:
     def enter_read(self, owner: Hashable, transaction: Transaction) -> Slot | None:
         """Do `enter` and take a replica if one is free, both under one lock."""
         self.check_usable()
+        if owner in self.owners:
+            self._end_orphan(owner)
         with self.lock:
             self._enter(owner, transaction)
             return self.state.read_now(transaction)
