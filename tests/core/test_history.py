@@ -219,7 +219,7 @@ def plant_no_protection(patch: pytest.MonkeyPatch) -> None:
 
 def plant_no_roll_back(patch: pytest.MonkeyPatch) -> None:
     """Leave half a change on the leader, for the next write to publish, as the original did."""
-    patch.setattr("replicate.core.PoolCore.roll_back", lambda self: None)
+    patch.setattr("replicate.core.PoolCore.roll_back", lambda self: setattr(self, "_leader_is_sound", True))
 
 
 def plant_forgotten_globals(patch: pytest.MonkeyPatch) -> None:

@@ -322,3 +322,25 @@ def test_the_replica_that_needs_least_work_is_taken() -> None:
     state.read_done(second, dirty=False)
     assert state.read_wanted(Ticket()) is second
     assert state.read_wanted(Ticket()) is first
+
+
+def test_who_found_a_commit_under_way_is_handed_a_replica_at_its_end() -> None:
+    """Beside a writer that never rests, whoever was only called would find the next commit under way."""
+    state = PoolState(1)
+    for _ in range(3):
+        writer, waiting, commit = Ticket(), Ticket(), Ticket()
+        assert state.write_wanted(writer)
+        assert state.image_wanted(commit)
+        assert state.read_wanted(waiting) is None
+        state.image_done(committed=True)
+        [decision] = state.decisions()
+        assert isinstance(decision, Read)
+        assert decision.ticket is waiting
+        state.write_done()
+        assert state.write_wanted(again := Ticket())
+        assert not state.image_wanted(again), "the next commit waits until the read has started"
+        state.started(decision.slot)
+        assert [type(each) for each in state.decisions()] == [Commit]
+        state.image_done(committed=True)
+        state.write_done()
+        state.read_done(decision.slot, dirty=True)

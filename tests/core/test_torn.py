@@ -310,7 +310,7 @@ with Pool.open(WAT, replicas=2) as pool:
     # Python 3.10 looks for signals on an exception's way out of a with, and the lock of it is held for ever: no two at once.
     interval = 1e-4 if sys.version_info >= (3, 11) else 3e-3
     signal.setitimer(signal.ITIMER_REAL, interval, interval)
-    for turn in range(1500):
+    for turn in range(600):
         began = ended = False
         try:
             try:
@@ -351,7 +351,7 @@ print("struck", struck)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there are no interval timers there")
-@pytest.mark.parametrize("seed", ["1", "2", "3"])
+@pytest.mark.parametrize("seed", ["1", "2"])
 def test_a_hail_of_signals_leaves_no_transaction_open(seed: str) -> None:
     done = subprocess.run(
         [sys.executable, "-X", "faulthandler", "-c", f"WAT = {COUNTER!r}\n{HAMMER}", seed],
