@@ -112,6 +112,9 @@ def record(*, seconds: float, memory: Any, threads: int = 8, reset: Any = "each_
                             branch.write(lambda guest: guest.call("write", 1))
                             assert one_version_of(branch) == here + 1
                         events.append(Event("read", began, time.monotonic(), here))
+                    elif choice < 0.53:
+                        with pytest.raises((GuestTimeoutError, PoolTimeoutError)):
+                            pool.read(lambda guest: (guest.call("smear", 3), guest.call("forever")), timeout=0.01)
                     elif choice < 0.6 and reset == "each_read":
                         pool.read(lambda guest: [guest.call("smear", cell) for cell in range(CELLS)])
                     else:
