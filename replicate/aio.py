@@ -306,10 +306,10 @@ class AsyncPool:
         core = self._core
         core.check_usable()
         limit = core.limit(timeout)
-        done = partial(core.event, core.state.share_done)
         waiter = _TaskWaiter(asyncio.get_running_loop())
+        done = partial(core.event, core.state.share_done, waiter)
         if not core.event(core.state.share_wanted, waiter):
-            await self._await(waiter, limit, "the committed state", core.state.share_done)
+            await self._await(waiter, limit, "the committed state")
 
         def run() -> T:
             try:
@@ -381,7 +381,7 @@ class AsyncPool:
                 future.add_done_callback(partial(_look, orphan))
             raise
 
-    async def _await(self, waiter: _TaskWaiter, limit: Limit | None, what: str, give_back: Callable[[], Any]) -> None:
+    async def _await(self, waiter: _TaskWaiter, limit: Limit | None, what: str) -> None:
         core = self._core
         try:
             while not waiter.granted and waiter.slot is None:
@@ -396,13 +396,7 @@ class AsyncPool:
                 if waiter.closed:
                     raise PoolClosedError(f"pool {core.name!r} was closed while waiting for {what}")
         except BaseException:
-            with core.deciding():
-                if waiter.slot is not None:
-                    core.state.give_back(waiter.slot)
-                elif waiter.granted:
-                    give_back()
-                else:
-                    core.state.cancelled(waiter)
+            core.event(core.state.forget, waiter, None, committed=False)
             raise
 
     async def _take_replica(self, limit: Limit) -> Slot:
@@ -411,7 +405,7 @@ class AsyncPool:
         slot: Slot | None = core.event(core.state.read_wanted, waiter)
         if slot is None:
             began = time.monotonic()
-            await self._await(waiter, limit, "a replica", core.state.share_done)
+            await self._await(waiter, limit, "a replica")
             core.waited("read", began)
             slot = waiter.slot
             assert slot is not None
@@ -422,7 +416,7 @@ class AsyncPool:
         waiter = _TaskWaiter(asyncio.get_running_loop())
         if not core.event(core.state.write_wanted, waiter):
             began = time.monotonic()
-            await self._await(waiter, limit, "the leader", core.state.write_done)
+            await self._await(waiter, limit, "the leader")
             core.waited("write", began)
 
 

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import itertools
 import os
+import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Hashable, Iterator
-from contextlib import contextmanager
-from typing import Any, TypeVar
+from collections.abc import Callable, Hashable
+from typing import Any, Protocol, TypeVar
 
 import attrs
 
@@ -35,14 +35,14 @@ from replicate.memory import CopyCost
 from replicate.options import check_option, check_options
 from replicate.owners import current_owner
 from replicate.pool_state import MAX_PINNED, Call, Dispose, Phase, PoolState, Read, Slot, Ticket
+from replicate.signals import deaf_entry
 from replicate.snapshot import Snapshot
 from replicate.stats import PoolStats
 
-__all__ = ["PoolCore", "ThreadWaiter", "Waiter", "check_core", "open_core"]
+__all__ = ["PoolCore", "ThreadWaiter", "Transaction", "Waiter", "check_core", "open_core"]
 
 T = TypeVar("T")
 _branch_numbers = itertools.count(1)
-_NONE: list[Instance] = []
 _forks = 0
 """How many forks there are between this process and the first that imported this."""
 
@@ -99,6 +99,14 @@ def check_core(core: Any, kind: str) -> None:
         raise PoolOptionError(f"a pool isn't made of {core!r:.80}: open it, with {kind}.open(...)")
 
 
+class Transaction(Protocol):
+    """Be what holds replicas, the leader or the image: whoever can't go on tells `PoolCore.abandon` of it."""
+
+    @property
+    def waiter(self) -> Waiter | None:
+        """Give the ticket that it has waited with, if it has."""
+
+
 class Waiter(Ticket):
     """Be a ticket that something can be told through: `wake` is called with the pool's lock held, from any thread."""
 
@@ -142,13 +150,17 @@ class PoolCore:
         self.lock = threading.Lock()
         self.keeping = threading.Lock()
         """Held while instances that others use are looked at, and while one is closed."""
-        self.owners: set[Hashable] = set()
+        self.owners: dict[Hashable, object] = {}
+        """Who has a transaction open, and which."""
         self.orphans: deque[Slot] = deque()
         """Slots of pinned reads that were collected as garbage."""
         self.queued: deque[Any] = deque()
         """Reads that wait for a thread of the pool; see `replicate.serving`."""
         self.instances: dict[int, Instance] = {}
-        self._abandoned: list[Instance] = []
+        self.closing: deque[Instance] = deque()
+        """Instances to be closed, when no lock is held."""
+        self._running_still: list[Instance] = []
+        """Those that couldn't be closed because a guest was still running."""
         self.counts = dict.fromkeys(_COUNTERS, 0)
         self.seconds = {"read_wait_seconds": 0.0, "write_wait_seconds": 0.0}
         self.last_commit = CopyCost()
@@ -166,6 +178,8 @@ class PoolCore:
             raise
         self._retire_guest(leader)
         self.leader: Instance | None = leader
+        self._leader_is_sound = True
+        """The leader is equal to the committed state: no write has begun since, or the last one's end was whole."""
         self.state = PoolState(config.replicas, keep=config.keep)
         try:
             self._make_replicas(config.keep)
@@ -216,42 +230,53 @@ class PoolCore:
                 return
             self.end_read(slot, failed=False, dirty=True)
 
-    def enter(self) -> Hashable:
+    def enter(self, transaction: object = None) -> Hashable:
         """Note that this thread or task opens a transaction; raise `NestedTransactionError` if it has one open."""
         self.check_usable()
         owner = current_owner()
+        if owner in self.owners:
+            self._end_orphan(owner)
         with self.lock:
-            self._enter(owner)
+            self._enter(owner, transaction)
         return owner
 
-    def _enter(self, owner: Hashable) -> None:
+    def _end_orphan(self, owner: Hashable) -> None:
+        """End a transaction whose ``with`` is gone: nobody holds it any more but its pool.
+
+        Python 3.10 looks for signals between an exception and the ``with`` that it leaves, and so does the code of
+        `contextlib.ExitStack` around its entries, so that a transaction's end may not be reached.
+        """
+        transaction: Any = self.owners.get(owner)
+        if transaction is None:
+            return
+        with self.lock:
+            slots = len(self.state.held(transaction))
+        # Besides the slots: `owners`, the variable here, and the argument of the function that counts.
+        if sys.getrefcount(transaction) <= slots + 3:
+            self.abandon(transaction)
+
+    def _enter(self, owner: Hashable, transaction: object) -> None:
         if owner in self.owners:
             raise NestedTransactionError(
                 f"this thread or task is already inside a transaction of pool {self.name!r}: use its guest handle, "
                 "or finish it first"
             )
-        self.owners.add(owner)
+        self.owners[owner] = transaction
 
-    def enter_read(self) -> tuple[Hashable, Slot | None]:
+    def enter_read(self, owner: Hashable, transaction: Transaction) -> Slot | None:
         """Do `enter` and take a replica if one is free, both under one lock."""
         self.check_usable()
-        owner = current_owner()
+        if owner in self.owners:
+            self._end_orphan(owner)
         with self.lock:
-            self._enter(owner)
-            try:
-                return owner, self.state.read_now()
-            except BaseException:
-                self._leave(owner)
-                raise
-
-    def _leave(self, owner: Hashable) -> None:
-        self.owners.discard(owner)
+            self._enter(owner, transaction)
+            return self.state.read_now(transaction)
 
     def enter_thread(self) -> Hashable:
         """Note that this worker thread runs a transaction's callable, for a task that has entered."""
         owner = threading.get_ident()
         with self.lock:
-            self.owners.add(owner)
+            self.owners[owner] = None
         return owner
 
     def enter_step(self) -> Hashable:
@@ -261,7 +286,7 @@ class PoolCore:
         with self.lock:
             if owner in self.owners:
                 return None
-            self._enter(owner)
+            self._enter(owner, None)
         return owner
 
     def check_pin(self) -> None:
@@ -270,7 +295,7 @@ class PoolCore:
         owner = current_owner()
         with self.lock:
             if owner in self.owners:
-                self._enter(owner)
+                self._enter(owner, None)
             if self.state.pinned >= MAX_PINNED:
                 raise PoolError(
                     f"{MAX_PINNED} reads of pool {self.name!r} are pinned: exhaust or close some of them, streams for instance"
@@ -279,50 +304,80 @@ class PoolCore:
     def leave(self, owner: Hashable) -> None:
         """Note that a transaction has ended."""
         with self.lock:
-            self._leave(owner)
+            self.owners.pop(owner, None)
 
-    def deliver(self) -> list[Instance]:
-        """Carry out the decisions made under the lock; give the instances that are to be closed outside it."""
-        if not self.state.has_decisions:
-            return _NONE
-        disposed: list[Instance] = []
-        for decision in self.state.decisions():
+    def _deliver(self) -> None:
+        """Carry out what was decided under the lock; begun again after an exception, it goes on where it was."""
+        state = self.state
+        while state.decided:
+            decision = state.decided[0]
             if isinstance(decision, Dispose):
-                instance = self.instances.pop(decision.slot.number, None)
-                if instance is not None:
-                    disposed.append(instance)
-                continue
-            ticket = decision.ticket
-            assert isinstance(ticket, Waiter)
-            if isinstance(decision, Read):
-                ticket.slot = decision.slot
-            elif not isinstance(decision, Call):
-                ticket.granted = True
-            ticket.wake()
-        return disposed
-
-    @contextmanager
-    def deciding(self) -> Iterator[None]:
-        """Hold the lock for events, then carry out what they decided."""
-        disposed: list[Instance] = []
-        try:
-            with self.lock:
-                try:
-                    yield
-                finally:
-                    disposed = self.deliver()
-        finally:
-            if disposed:
-                self._close_instance(*disposed)
+                number = decision.slot.number
+                if number in self.instances:
+                    self.closing.append(self.instances[number])
+                    del self.instances[number]
+            else:
+                ticket = decision.ticket
+                assert isinstance(ticket, Waiter)
+                if isinstance(decision, Read):
+                    ticket.slot = decision.slot
+                elif not isinstance(decision, Call):
+                    ticket.granted = True
+                ticket.wake()
+            del state.decided[0]
+        state.has_decisions = False
 
     def event(self, act: Callable[..., Any], *args: Any, **named: Any) -> Any:
         """Tell the state machine something, and carry out what it decides."""
-        with self.lock:
-            result = act(*args, **named)
-            disposed = self.deliver()
-        if disposed:
-            self._close_instance(*disposed)
+        try:
+            with self.lock:
+                result = act(*args, **named)
+                if self.state.has_decisions:
+                    self._deliver()
+            if self.closing:
+                self._close_instances()
+        except BaseException:
+            self.abandon(None)
+            raise
         return result
+
+    @deaf_entry
+    def abandon(self, transaction: Transaction | None, *, tries: int = 200) -> None:
+        """Free whatever a transaction has, that was torn out of its beginning or its end by an exception.
+
+        A signal handler's can come at any instruction, also in here: then this is begun again. What isn't torn has been given
+        back before, so that nothing is left to do. A replica that is, or a leader, isn't trusted any more and closed.
+        """
+        try:
+            self._free(transaction)
+        except BaseException:
+            if tries:
+                self.abandon(transaction, tries=tries - 1)
+            raise
+
+    def _free(self, transaction: Transaction | None) -> None:
+        if _forks != self._forks:
+            return  # the locks may be held by threads that aren't there
+        state = self.state
+        ticket = None if transaction is None else transaction.waiter
+        with self.lock:
+            if transaction is not None:
+                torn = [slot.number for slot in state.held(transaction) if slot.number in self.instances]
+                for number in torn:
+                    self.instances[number].guest._kill()
+                    self.closing.append(self.instances[number])
+                    del self.instances[number]
+                if ticket is not None and state.writer is ticket and self.leader is not None:
+                    self.leader.guest._kill()
+                    self.closing.append(self.leader)
+                    self.leader = None
+                state.forget(ticket, transaction, committed=self.image.commits != state.version)
+                for owner in [owner for owner, has in self.owners.items() if has is transaction]:
+                    del self.owners[owner]
+            else:
+                state.go_on()
+            self._deliver()
+        self._close_instances()
 
     # -- replicas ------------------------------------------------------------------------------------------------------
 
@@ -389,33 +444,41 @@ class PoolCore:
             if failed:
                 counts["failed_reads"] += 1
                 counts["interruptions"] += interrupted
-            self._leave(owner)
+            self.owners.pop(owner, None)
             self.state.read_done(slot, dirty=dirty, lost=lost)
-            disposed = self.deliver()
-        if disposed:
-            self._close_instance(*disposed)
+            if self.state.has_decisions:
+                self._deliver()
+        if self.closing:
+            self._close_instances()
 
     def _discard(self, number: int) -> None:
-        instance = self.instances.pop(number, None)
+        instance = self.instances.get(number)
         if instance is not None:
-            self._close_instance(instance)
+            self.closing.append(instance)
+            del self.instances[number]
+            self._close_instances()
 
-    def _close_instance(self, *instances: Instance) -> None:
-        """Free instances, and those that couldn't be freed earlier; a guest that still runs is stopped, and freed later."""
+    def _close_instances(self) -> None:
+        """Free the instances in `closing`, and those that couldn't be freed earlier.
+
+        A guest that still runs is stopped, and freed later.
+        """
         with self.lock:
-            pending, self._abandoned = [*self._abandoned, *instances], []
-        still = []
-        for one in pending:
-            try:
-                with self.keeping:
+            while self._running_still:
+                self.closing.append(self._running_still[0])
+                del self._running_still[0]
+        while self.closing:
+            with self.keeping:
+                if not self.closing:
+                    break
+                one = self.closing[0]
+                try:
                     one.close()
-            except ConcurrentUseError:
-                still.append(one)
-                one.limit = Limit(self.engine, None)
-                one.limit.cancel("this guest's transaction has ended while it was running")
-        if still:
-            with self.lock:
-                self._abandoned.extend(still)
+                except ConcurrentUseError:
+                    self._running_still.append(one)
+                    one.limit = Limit(self.engine, None)
+                    one.limit.cancel("this guest's transaction has ended while it was running")
+                del self.closing[0]
 
     # -- the leader ----------------------------------------------------------------------------------------------------
 
@@ -431,6 +494,7 @@ class PoolCore:
                 leader.close()
                 raise
             self.leader = leader
+        self._leader_is_sound = False
         return self._new_guest(self.leader, limit)
 
     def commit(self, limit: Limit | None = None) -> None:
@@ -462,11 +526,12 @@ class PoolCore:
                         running = [instance for instance in found if instance is not None]
                     cost = image.commit(self.leader, small, running)
             finally:
-                self.event(state.image_done, committed=image.commits != before)
+                self.event(state.image_done, committed=image.commits != state.version)
         except BaseException:
             if image.commits == before:
                 self.roll_back()
             raise
+        self._leader_is_sound = True
         with self.lock:
             self.last_commit = cost
             self.largest_commit = max(self.largest_commit, cost, key=lambda cost: cost.bytes)
@@ -485,11 +550,13 @@ class PoolCore:
             if leader.gate.locked():
                 raise ConcurrentUseError("a call is still running in the leader")
             self.image.restore(leader)
+            self._leader_is_sound = True
         except BaseException as error:
             # Half restored is nothing to go on with.
             self.leader = None
             self._retire_guest(leader)
-            self._close_instance(leader)
+            self.closing.append(leader)
+            self._close_instances()
             if not isinstance(error, Exception):
                 raise
 
@@ -498,9 +565,9 @@ class PoolCore:
         leader = self.leader
         if leader is not None:
             self._retire_guest(leader)
-            if leader.gate.locked() or leader.is_lost or self.state.closed:
+            if not self._leader_is_sound or leader.gate.locked() or leader.is_lost or self.state.closed:
                 self.close_leader()
-        self.event(self.state.write_done)
+        self.event(self.state.write_done, committed=self.image.commits != self.state.version)
         if self.state.closed:
             self.close_leader()
 
@@ -606,28 +673,27 @@ class PoolCore:
         if _forks != self._forks:
             return
         with self.lock:
-            if self.state.closed:
-                return
-            waiting = self.state.close()
-            writing = self.state.writer is not None
-            disposed = self.deliver()
-            for ticket in waiting:
+            for ticket in self.state.waiting:
                 assert isinstance(ticket, Waiter)
                 ticket.closed = True
                 ticket.wake()
-        self._close_instance(*disposed)
+            self.state.close()
+            writing = self.state.writer is not None
+            self._deliver()
+        self._close_instances()
         if not writing:
             self.close_leader()
 
     def sweep(self) -> None:
         """Free what couldn't be freed while it was running."""
-        self._close_instance()
+        self._close_instances()
 
     def close_leader(self) -> None:
         """Free the leader, once no write is using it."""
         leader, self.leader = self.leader, None
         if leader is not None:
-            self._close_instance(leader)
+            self.closing.append(leader)
+            self._close_instances()
 
 
 _COUNTERS = (

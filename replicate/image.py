@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from replicate import small_state
 from replicate.memory import CopyCost, MemorySnapshot
+from replicate.signals import carry_through
 from replicate.small_state import SmallState
 from replicate.snapshot import Snapshot, from_parts
 
@@ -107,24 +108,20 @@ class StateImage:
         instances = tuple(running)
         for memory in self._shared:
             memory.protect(leader, instances)
-        interrupt: BaseException | None = None
-        while True:
-            try:
+        self._cost = CopyCost()
+        commits = self.commits
+
+        def take() -> None:
+            # What a signal's handler raises may end this half-way, or just after: half a commit is none.
+            if self.commits == commits:
                 cost = CopyCost()
                 for memory in self._shared:
                     cost += memory.commit(leader)
-                self._small = small
+                self._cost, self._small = cost, small
                 self.commits += 1
-                break
-            except (OSError, MemoryError):
-                raise
-            except BaseException as error:
-                # A signal's handler has raised, Ctrl-C say: half a commit is none, so it's begun again, and told afterwards.
-                interrupt = error
-                continue
-        if interrupt is not None:
-            raise interrupt
-        return cost
+
+        carry_through(take, fatal=(OSError, MemoryError))
+        return self._cost
 
     def private_bytes(self, instance: Instance) -> int:
         """Give the bytes of an instance's memories that it shares with nobody."""

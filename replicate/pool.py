@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Hashable, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from types import FunctionType, TracebackType
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, cast
 
 from replicate.adapter import Adapter, ResetRule
 from replicate.callables import LATER, UNFINISHED, refuse_unfinished, run_whole, runnable
@@ -19,9 +20,11 @@ from replicate.imports import Imports
 from replicate.interfaces import Engine
 from replicate.limits import Limit
 from replicate.memory_modes import MemoryMode
+from replicate.owners import current_owner
 from replicate.pinned import PinnedRead
 from replicate.pool_state import Slot
 from replicate.serving import Servers
+from replicate.signals import deaf_entry
 from replicate.snapshot import Snapshot
 from replicate.stats import PoolStats
 from replicate.wasi import Wasi
@@ -172,30 +175,20 @@ class Pool:
         if in_worker or type(fn) is not FunctionType or fn.__code__.co_flags & LATER:
             fn = runnable(fn, in_worker=in_worker)
         limit = core.limit(timeout)
-        if not any_thread:
-            with _Reading(self, limit) as guest:
+        reading = _Reading(self, limit, waits=not any_thread)
+        with reading as guest:
+            if reading.slot is not None:
                 result: T = fn(guest)
                 if type(result) in UNFINISHED:
                     refuse_unfinished(result, fn)
                 return result
-        owner, slot = core.enter_read()
-        if slot is not None:
-            with _Reading(self, limit, owner, slot) as guest:
-                result = run_whole(fn, guest)
-                return result
-        try:
-            result = self._servers.run(fn, limit or Limit(core.engine, None), owner)
+            result = self._servers.run(fn, limit or Limit(core.engine, None), reading.owner)
             return result
-        finally:
-            core.leave(owner)
 
     def _read_entered(self, fn: Callable[[Guest], Any], limit: Limit, since: float) -> Any:
         """Do a read for a thread or task that has entered, and has waited since some time."""
-        core = self._core
-        core.check_usable()
-        slot = self._take_replica(limit)
-        core.waited("read", since)
-        return core.run_read(slot, fn, limit)
+        with _Reading(self, limit, since=since) as guest:
+            return run_whole(fn, guest)
 
     def write(self, fn: Callable[[Guest], T], *, timeout: float | None = None, in_worker: bool = False) -> T:
         """Call ``fn(guest)`` on the leader, commit, and give what it returned; roll back whatever it raises.
@@ -218,11 +211,11 @@ class Pool:
                 refuse_unfinished(result, fn)
             return result
 
-    def reading(self, *, timeout: float | None = None) -> _Reading:
+    def reading(self, *, timeout: float | None = None) -> AbstractContextManager[Guest]:
         """Open a read as a context manager that gives the guest handle; see `read`."""
         return _Reading(self, self._core.limit(timeout))
 
-    def writing(self, *, timeout: float | None = None) -> _Writing:
+    def writing(self, *, timeout: float | None = None) -> AbstractContextManager[Guest]:
         """Open a write as a context manager: commit on leaving, roll back on an exception; see `write`."""
         return _Writing(self, timeout)
 
@@ -243,9 +236,14 @@ class Pool:
         core = self._core
         limit = Limit(core.engine, timeout)
         core.check_pin()
-        slot = self._take_replica(limit)
-        core.event(core.state.pin, slot)
-        return PinnedRead(core, slot, core.start_read(slot, limit), limit)
+        asking = _Asking(ThreadWaiter())
+        try:
+            slot = self._take_replica(asking.waiter, limit)
+            core.event(core.state.pin, slot)
+            return PinnedRead(core, slot, core.start_read(slot, limit), limit)
+        except BaseException:
+            core.abandon(asking)
+            raise
 
     # -- the rest ------------------------------------------------------------------------------------------------------
 
@@ -275,33 +273,16 @@ class Pool:
 
     def snapshot(self, *, timeout: float | None = None) -> Snapshot:
         """Copy the newest committed state out as a portable value; writes go on meanwhile, up to their commit."""
-        core = self._core
-        self._share(timeout)
-        try:
-            return core.snapshot()
-        finally:
-            core.event(core.state.share_done)
-
-    def _share(self, timeout: float | None) -> None:
-        """Keep the committed state as it is until `share_done`."""
-        core = self._core
-        core.check_usable()
-        limit = core.limit(timeout)
-        waiter = ThreadWaiter()
-        if not core.event(core.state.share_wanted, waiter):
-            self._await(waiter, limit, "the committed state")
+        with _Sharing(self, timeout):
+            return self._core.snapshot()
 
     def branch(self, *, name: str | None = None, timeout: float | None = None) -> Pool:
         """Open a pool of its own whose version 0 is this one's newest committed state, for writes that must not count here.
 
         Costs a copy of the guest's pages that aren't zeros. What host functions do outside the guest is shared by both.
         """
-        core = self._core
-        self._share(timeout)
-        try:
-            return Pool(core.branch(name))
-        finally:
-            core.event(core.state.share_done)
+        with _Sharing(self, timeout):
+            return Pool(self._core.branch(name))
 
     def close(self) -> None:
         """Refuse new transactions and free the guests; transactions that are running end undisturbed first.
@@ -328,149 +309,177 @@ class Pool:
     def _await(self, waiter: ThreadWaiter, limit: Limit | None, what: str) -> None:
         """Wait until the ticket is granted; raise `PoolTimeoutError` or `PoolClosedError`."""
         core = self._core
-        try:
-            while not waiter.granted:
-                woken = waiter.wait(None if limit is None else limit.remaining)
-                if waiter.closed:
-                    raise PoolClosedError(f"pool {core.name!r} was closed while waiting for {what}")
-                if not waiter.granted and not woken and limit is not None:
-                    raise PoolTimeoutError(
-                        f"{what} of pool {core.name!r} wasn't free within {limit.seconds} s; {core.situation()}"
-                    )
-        except BaseException:
-            self._give_up(waiter)
-            raise
+        while not waiter.granted:
+            woken = waiter.wait(None if limit is None else limit.remaining)
+            if waiter.closed:
+                raise PoolClosedError(f"pool {core.name!r} was closed while waiting for {what}")
+            if not waiter.granted and not woken and limit is not None:
+                raise PoolTimeoutError(
+                    f"{what} of pool {core.name!r} wasn't free within {limit.seconds} s; {core.situation()}"
+                )
 
-    def _give_up(self, waiter: ThreadWaiter) -> None:
-        core, state = self._core, self._core.state
-        with core.deciding():
-            if waiter.granted:
-                if state.writer is waiter:
-                    state.write_done()
-                else:
-                    state.share_done()
+    def _take_replica(self, waiter: ThreadWaiter, limit: Limit | None) -> Slot:
+        core = self._core
+        slot: Slot | None = core.event(core.state.read_wanted, waiter)
+        while slot is None:
+            left = None if limit is None else limit.remaining
+            if waiter.first:
+                waiter.wait(_WATCH_SECONDS if left is None else min(left, _WATCH_SECONDS))
             else:
-                state.cancelled(waiter)
+                waiter.wait(left)
+            slot = core.event(self._look, waiter)
+            if slot is None and limit is not None and limit.remaining == 0:
+                raise core.no_replica(limit)
+        return slot
 
-    def _take_replica(self, limit: Limit | None) -> Slot:
-        core, state = self._core, self._core.state
-        waiter = ThreadWaiter()
-        slot: Slot | None = core.event(state.read_wanted, waiter)
-        if slot is not None:
-            return slot
-        try:
-            while True:
-                left = None if limit is None else limit.remaining
-                if waiter.first:
-                    waiter.wait(_WATCH_SECONDS if left is None else min(left, _WATCH_SECONDS))
-                else:
-                    waiter.wait(left)
-                with core.deciding():
-                    if waiter.slot is not None:
-                        slot = waiter.slot
-                    elif waiter.closed:
-                        raise PoolClosedError(f"pool {core.name!r} was closed while waiting for a replica")
-                    elif waiter.first:
-                        slot = state.claim(waiter)
-                if slot is not None:
-                    return slot
-                if limit is not None and limit.remaining == 0:
-                    raise core.no_replica(limit)
-        except BaseException:
-            with core.deciding():
-                if waiter.slot is not None and slot is None:
-                    state.give_back(waiter.slot)
-                else:
-                    state.cancelled(waiter)
-            raise
+    def _look(self, waiter: ThreadWaiter) -> Slot | None:
+        if waiter.slot is None and waiter.closed:
+            raise PoolClosedError(f"pool {self._core.name!r} was closed while waiting for a replica")
+        return self._core.state.claim(waiter) if waiter.slot is None and waiter.first else waiter.slot
+
+
+# Each transaction frees what it has, whatever interrupts its beginning or its end: `abandon` finds nothing to do after an end
+# that was whole. Nothing can come between a ``with`` and the first instruction in it.
+
+
+class _Asking:
+    """Be who waits for a replica that no transaction will have."""
+
+    __slots__ = ("waiter",)
+
+    def __init__(self, waiter: ThreadWaiter) -> None:
+        self.waiter = waiter
 
 
 class _Reading:
     """Be one read transaction.
 
-    `owner` and `slot` are given if the thread has entered and has got a replica.
+    With `since`, a time, it's for somebody who has entered and has waited since then. Without `waits` it has no guest if no
+    replica is idle.
     """
 
-    __slots__ = ("_limit", "_owner", "_pool", "_slot")
+    __slots__ = ("_limit", "_pool", "_since", "_waits", "owner", "slot", "waiter")
 
-    def __init__(
-        self,
-        pool: Pool,
-        limit: Limit | None,
-        owner: Hashable = None,
-        slot: Slot | None = None,
-    ) -> None:
+    def __init__(self, pool: Pool, limit: Limit | None, *, since: float | None = None, waits: bool = True) -> None:
         self._pool = pool
         self._limit = limit
-        self._owner = owner
-        self._slot = slot
+        self._since = since
+        self._waits = waits
+        self.owner: Hashable = None
+        self.slot: Slot | None = None
+        self.waiter: ThreadWaiter | None = None
 
     def __enter__(self) -> Guest:
         core, limit = self._pool._core, self._limit
-        if self._slot is None:
-            self._owner, slot = core.enter_read()
-        else:
-            slot = self._slot
         try:
+            if self._since is None:
+                self.owner = current_owner()
+                slot = core.enter_read(self.owner, self)
+                if slot is None and not self._waits:
+                    return cast(Guest, None)
+            else:
+                core.check_usable()
+                slot = None
             if slot is None:
-                since = time.monotonic()
-                slot = self._pool._take_replica(limit)
+                since = self._since or time.monotonic()
+                self.waiter = ThreadWaiter()
+                slot = self._pool._take_replica(self.waiter, limit)
+                slot.holder = self
                 core.waited("read", since)
-            self._slot = slot
+            self.slot = slot
             return core.start_read(slot, limit)
         except BaseException:
-            core.leave(self._owner)
+            core.abandon(self)
             raise
 
+    @deaf_entry
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> Literal[False]:
-        assert self._slot is not None
-        self._pool._core.end_read(self._slot, failed=error is not None, owner=self._owner)
+        try:
+            if self.slot is None:
+                self._pool._core.leave(self.owner)
+            else:
+                self._pool._core.end_read(self.slot, failed=error is not None, owner=self.owner)
+        except BaseException:
+            self._pool._core.abandon(self)
+            raise
         return False
 
 
 class _Writing:
     """Be one write transaction."""
 
-    __slots__ = ("_limit", "_owner", "_pool", "_timeout")
+    __slots__ = ("_limit", "_owner", "_pool", "_timeout", "waiter")
 
     def __init__(self, pool: Pool, timeout: float | None) -> None:
         self._pool = pool
         self._timeout = timeout
         self._owner: Hashable = None
+        self.waiter: ThreadWaiter | None = None
 
     def __enter__(self) -> Guest:
         pool, core = self._pool, self._pool._core
         limit = self._limit = core.limit(self._timeout)
-        owner = core.enter()
         try:
-            waiter = ThreadWaiter()
-            if not core.event(core.state.write_wanted, waiter):
+            self._owner = core.enter(self)
+            self.waiter = ThreadWaiter()
+            if not core.event(core.state.write_wanted, self.waiter):
                 began = time.monotonic()
-                pool._await(waiter, limit, "the leader")
+                pool._await(self.waiter, limit, "the leader")
                 core.waited("write", began)
-            try:
-                guest = core.start_write(limit)
-            except BaseException:
-                core.end_write()
-                raise
+            return core.start_write(limit)
         except BaseException:
-            core.leave(owner)
+            core.abandon(self)
             raise
-        self._owner = owner
-        return guest
 
+    @deaf_entry
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> Literal[False]:
-        core = self._pool._core
         try:
-            if error is None:
-                core.commit(self._limit)
-            else:
-                core.roll_back()
-        finally:
-            core.end_write()
-            core.leave(self._owner)
+            core = self._pool._core
+            try:
+                if error is None:
+                    core.commit(self._limit)
+                else:
+                    core.roll_back()
+            finally:
+                core.end_write()
+                core.leave(self._owner)
+        except BaseException:
+            self._pool._core.abandon(self)
+            raise
         return False
+
+
+class _Sharing:
+    """Keep the committed state as it is for a while."""
+
+    __slots__ = ("_pool", "_timeout", "waiter")
+
+    def __init__(self, pool: Pool, timeout: float | None) -> None:
+        self._pool = pool
+        self._timeout = timeout
+        self.waiter: ThreadWaiter | None = None
+
+    def __enter__(self) -> None:
+        core = self._pool._core
+        core.check_usable()
+        limit = core.limit(self._timeout)
+        try:
+            self.waiter = ThreadWaiter()
+            if not core.event(core.state.share_wanted, self.waiter):
+                self._pool._await(self.waiter, limit, "the committed state")
+        except BaseException:
+            core.abandon(self)
+            raise
+
+    @deaf_entry
+    def __exit__(self, *exc_info: object) -> None:
+        try:
+            core = self._pool._core
+            core.event(core.state.share_done, self.waiter)
+        except BaseException:
+            self._pool._core.abandon(self)
+            raise

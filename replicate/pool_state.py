@@ -11,7 +11,12 @@ Reads aren't served strictly in turn. A thread that has just ended a read and wa
 ahead of those that wait, because waking one of them takes longer than a short query. When a replica comes free, the one
 that has waited longest is called to look, and keeps looking now and then; the others sleep until it's their turn. If it
 comes too late it's called again after ever more reads, and after it has been overtaken `PATIENCE` times it's handed the
-replica itself. Writers are served strictly first come, first served.
+replica itself. So is at once who found the image in a commit's hands: beside a writer that never rests, whoever comes to look
+for himself may find the next commit under way, again and again. Writers are served strictly first come, first served.
+
+An exception from a signal handler (see `replicate.signals`) may end any event half-way, and must not tear what it does. So
+each step first makes what it needs, and then changes things by plain stores and deletions, the last of which may be a call.
+What isn't done yet, `go_on` does; and `forget` frees whatever a transaction has got, since slots know their holder.
 """
 
 from __future__ import annotations
@@ -56,6 +61,10 @@ class Phase(enum.Enum):
     READING = "reading"
 
 
+# Looking a member up in its class is a call, before Python 3.11.
+_IDLE, _STARTING, _READING = Phase
+
+
 @attrs.define(eq=False)
 class Slot:
     """Be a place for one replica; the instance in it is made when first needed, and may be replaced.
@@ -65,12 +74,14 @@ class Slot:
     """
 
     number: int
-    phase: Phase = Phase.IDLE
+    phase: Phase = _IDLE
     version: int = -1
     dirty: bool = False
     leaving: bool = False
     pinned: bool = False
     """Its read is to last, and another slot is there in its stead."""
+    holder: object = None
+    """The ticket, or the transaction, that the replica was given to."""
 
 
 @attrs.define(eq=False)
@@ -82,6 +93,8 @@ class Ticket:
     """It has waited longest, and knows it: it looks now and then without being called."""
     called: bool = False
     """It has been called, and hasn't looked yet."""
+    blocked: bool = False
+    """It found an idle replica when a commit had the image, or waited for it."""
     overtaken: int = 0
     misses: int = 1
     """Reads that ended between the last two calls."""
@@ -148,27 +161,28 @@ class PoolState:
         self.writers: deque[Ticket] = deque()
         self.sharers: deque[Ticket] = deque()
         self.writer: Ticket | None = None
-        self.sharing = 0
-        """How many starting reads and others read the image now."""
+        self.sharers_in: dict[Ticket, None] = {}
+        """Who reads the image now, starting reads apart."""
         self.committer: Ticket | None = None
         """Through whom the writer wants, or has, the image."""
         self.committing = False
         self._numbers = 0
         self.has_decisions = False
-        """Whether `decisions` would give any."""
-        self._decisions: list[Decision] = []
+        """Whether anything was decided that isn't carried out."""
+        self.decided: list[Decision] = []
         self.resize(size)
         self.keep = size if keep is None else keep
         self.decisions()
 
     def decisions(self) -> list[Decision]:
         """Give the decisions since this was last called."""
-        decisions, self._decisions, self.has_decisions = self._decisions, [], False
+        decisions, self.decided, self.has_decisions = self.decided, [], False
         return decisions
 
-    def _decide(self, decision: Decision) -> None:
-        self._decisions.append(decision)
-        self.has_decisions = True
+    @property
+    def sharing(self) -> int:
+        """Count the starting reads and others that read the image now."""
+        return len(self.sharers_in) + sum(slot.phase is _STARTING for slot in self.slots.values())
 
     @property
     def size(self) -> int:
@@ -183,29 +197,30 @@ class PoolState:
     @property
     def running(self) -> list[Slot]:
         """List the slots whose read is running, at whatever version it started."""
-        return [slot for slot in self.slots.values() if slot.phase is Phase.READING]
+        return [slot for slot in self.slots.values() if slot.phase is _READING]
 
     # -- reads ---------------------------------------------------------------------------------------------------------
 
-    def read_now(self) -> Slot | None:
-        """Give an idle replica if there is one, and nobody who waits has been overtaken too often."""
+    def read_now(self, holder: object = None) -> Slot | None:
+        """Give `holder` an idle replica if there is one, and nobody who waits has been overtaken too often."""
         if self.closed:
             self._check_open()
         if not self.readers:
-            return self._start_one()
+            return self._start_one(holder)
         front = self.readers[0]
         if front.overtaken >= PATIENCE:
             return None
-        slot = self._start_one()
+        slot = self._start_one(holder)
         if slot is not None:
             front.overtaken += 1
         return slot
 
     def read_wanted(self, ticket: Ticket) -> Slot | None:
         """Give `ticket` an idle replica at once, or let it wait."""
-        slot = self.read_now()
+        slot = self.read_now(ticket)
         if slot is None:
             ticket.first = not self.readers and not ticket.direct
+            ticket.blocked = self.committer is not None
             self.readers.append(ticket)
         return slot
 
@@ -213,16 +228,17 @@ class PoolState:
         """Give a ticket that has come to look a replica, or let it wait on."""
         if not self.readers or ticket is not self.readers[0]:
             return None
-        slot = self._start_one()
+        slot = self._start_one(ticket)
         if slot is None:
             ticket.overtaken += 1
+            ticket.blocked = self.committer is not None
             if ticket.called:
                 ticket.called = False
                 ticket.left = ticket.misses
                 ticket.misses *= _BACK_OFF
             return None
-        self.readers.popleft()
-        self._pump()
+        del self.readers[0]
+        self.go_on()
         return slot
 
     def pin(self, slot: Slot) -> None:
@@ -231,24 +247,21 @@ class PoolState:
         slot.pinned = True
         if not self.closed:
             self._fit(size)
-            self._pump()
+            self.go_on()
 
     def started(self, slot: Slot) -> None:
         """Note that a starting read's replica is equal to the image now."""
         slot.version = self.version
         slot.dirty = False
-        slot.phase = Phase.READING
-        self._unshare()
+        slot.phase = _READING
+        self.go_on()
 
     def start_failed(self, slot: Slot) -> None:
         """Note that a starting read's replica couldn't be made; the slot is free, its instance is gone."""
-        self._unshare()
         self._free(slot, version=-1, dirty=False)
 
     def give_back(self, slot: Slot) -> None:
         """Note that a slot was given to a ticket that doesn't want it any more; nothing was done with it."""
-        if slot.phase is Phase.STARTING:
-            self._unshare()
         self._free(slot, version=slot.version, dirty=slot.dirty)
 
     def read_done(self, slot: Slot, *, dirty: bool, lost: bool = False) -> None:
@@ -256,39 +269,45 @@ class PoolState:
         self._free(slot, version=-1 if lost else slot.version, dirty=dirty and not lost)
 
     def _free(self, slot: Slot, *, version: int, dirty: bool) -> None:
-        slot.phase, slot.version, slot.dirty = Phase.IDLE, version, dirty
+        slot.version, slot.dirty, slot.holder, slot.phase = version, dirty, None, _IDLE
+        if self.readers and self.readers[0].left:
+            self.readers[0].left -= 1
+        self._tidy(slot)
+        self.go_on()
+
+    def _tidy(self, slot: Slot) -> None:
+        """Take a free slot away that's there too many, or that another was there for."""
         if slot.leaving:
             self._remove(slot)
         elif slot.pinned:
-            size, slot.pinned = self.size, False
+            size = self.size
+            slot.pinned = False
             self._fit(size)
-        if self.readers and self.readers[0].left:
-            self.readers[0].left -= 1
-        self._pump()
 
-    def _start_one(self) -> Slot | None:
-        """Start a read on the idle slot that needs least work, if the image's users allow it.
+    def _start_one(self, holder: object) -> Slot | None:
+        """Start a read on the idle slot that `_best` gives, if there's one."""
+        slot = self._best()
+        if slot is not None:
+            slot.phase = _READING if slot.version == self.version and not slot.dirty else _STARTING
+            slot.holder = holder
+        return slot
+
+    def _best(self) -> Slot | None:
+        """Give the idle slot that needs least work before a read, if the image's users allow it.
 
         One that's at the newest version needs none, one that has an instance less than one that hasn't.
         """
         if self.committing:
             return None
         best: Slot | None = None
-        version, idle = self.version, Phase.IDLE
+        version = self.version
         for slot in self.slots.values():
-            if slot.phase is idle:
+            if slot.phase is _IDLE:
                 if slot.version == version and not slot.dirty:
-                    slot.phase = Phase.READING
                     return slot
                 if best is None or (best.version < 0 <= slot.version):
                     best = slot
-        if best is None:
-            return None
-        if self.committer is not None:
-            return None
-        best.phase = Phase.STARTING
-        self.sharing += 1
-        return best
+        return None if self.committer is not None else best
 
     # -- writes --------------------------------------------------------------------------------------------------------
 
@@ -304,33 +323,32 @@ class PoolState:
     def image_wanted(self, ticket: Ticket) -> bool:
         """Give the writer the image for itself at once, or through `ticket` when those who read it have done."""
         assert self.writer is not None
-        self.committer = ticket
-        self.committing = not self.sharing
-        return self.committing
+        free = not self.sharing
+        self.committer, self.committing = ticket, free
+        return free
 
     def image_done(self, *, committed: bool) -> None:
         """Note that the writer is done with the image; `committed` makes what's in it the next version."""
-        self.committing = False
-        self.committer = None
+        self.committing, self.committer = False, None
+        self.version += committed
         if committed:
             self._shed()
-            self.version += 1
-        self._pump()
+        self.go_on()
 
     def _shed(self) -> None:
         """Give instances up that no read has used since the commit before: they'd have to be refreshed for nothing."""
         made = [slot for slot in self.slots.values() if slot.version >= 0 and not slot.pinned]
-        unused = [slot for slot in made if slot.phase is Phase.IDLE and slot.version < self.version]
+        unused = [slot for slot in made if slot.phase is _IDLE and slot.version < self.version - 1]
         for slot in unused[: max(len(made) - self.keep, 0)]:
-            slot.version, slot.dirty = -1, False
-            self._decide(Dispose(slot))
+            decision = Dispose(slot)
+            slot.version, slot.dirty, self.has_decisions = -1, False, True
+            self.decided.append(decision)
 
-    def write_done(self) -> None:
-        """Note that the writer has left the leader."""
-        self.writer = None
-        self.committing = False
-        self.committer = None
-        self._pump()
+    def write_done(self, *, committed: bool = False) -> None:
+        """Note that the writer has left the leader; `committed` says that nobody could tell `image_done` so."""
+        self.writer, self.committer, self.committing = None, None, False
+        self.version += committed
+        self.go_on()
 
     # -- the rest ------------------------------------------------------------------------------------------------------
 
@@ -338,28 +356,51 @@ class PoolState:
         """Let `ticket` read the image at once, or after the commit that is under way."""
         self._check_open()
         if self.committer is None:
-            self.sharing += 1
+            self.sharers_in[ticket] = None
             return True
         self.sharers.append(ticket)
         return False
 
-    def share_done(self) -> None:
+    def share_done(self, ticket: Ticket) -> None:
         """Note that a `share_wanted` ticket has finished."""
-        self._unshare()
+        self.sharers_in.pop(ticket, None)
+        self.go_on()
 
     def cancelled(self, ticket: Ticket) -> None:
         """Forget a ticket that has given up waiting."""
         for queue in (self.readers, self.writers, self.sharers):
             if ticket in queue:
                 queue.remove(ticket)
-        self._pump()
+        self.go_on()
+
+    def held(self, *holders: object) -> list[Slot]:
+        """List the slots that these tickets or transactions have got."""
+        return [slot for slot in self.slots.values() if any(slot.holder is one for one in holders if one is not None)]
+
+    def forget(self, ticket: Ticket | None, transaction: object, *, committed: bool) -> None:
+        """Free whatever a transaction and its ticket have got, and take them out of every queue; again does no harm.
+
+        A replica that the transaction had is gone; `committed` says that the image has changed and nobody was told.
+        """
+        for slot in self.held(transaction):
+            self._free(slot, version=-1, dirty=False)
+        if ticket is not None:
+            for slot in self.held(ticket):
+                self.give_back(slot)
+            if self.writer is ticket:
+                self.write_done(committed=committed)
+            self.share_done(ticket)
+            self.cancelled(ticket)
+        for slot in [slot for slot in self.slots.values() if slot.phase is _IDLE]:
+            self._tidy(slot)
+        self.go_on()
 
     def resize(self, size: int) -> None:
         """Have `size` slots: more at once, fewer as reads end."""
         self._check_open()
         self.keep = size if self.keep >= self.size else min(self.keep, size)
         self._fit(size)
-        self._pump()
+        self.go_on()
 
     def _fit(self, size: int) -> None:
         """Make new slots, or have the least useful ones leave."""
@@ -371,67 +412,75 @@ class PoolState:
             self.slots[self._numbers] = Slot(self._numbers)
             self._numbers += 1
         surplus = self.size - size
-        by_use = sorted(
-            self.slots.values(), key=lambda slot: (slot.phase is not Phase.IDLE, slot.version, not slot.dirty)
-        )
+        by_use = sorted(self.slots.values(), key=lambda slot: (slot.phase is not _IDLE, slot.version, not slot.dirty))
         for slot in [slot for slot in by_use if not (slot.leaving or slot.pinned)][: max(surplus, 0)]:
             slot.leaving = True
-            if slot.phase is Phase.IDLE:
+            if slot.phase is _IDLE:
                 self._remove(slot)
 
-    def close(self) -> list[Ticket]:
-        """Refuse what comes from now on, and give the tickets that wait, for them to be told."""
+    @property
+    def waiting(self) -> list[Ticket]:
+        """List the tickets that wait for anything."""
+        return [*self.readers, *self.writers, *self.sharers]
+
+    def close(self) -> None:
+        """Refuse what comes from now on, and forget those that wait, who have been told."""
         self.closed = True
-        waiting = [*self.readers, *self.writers, *self.sharers]
         for queue in (self.readers, self.writers, self.sharers):
             queue.clear()
         for slot in list(self.slots.values()):
             slot.leaving = True
-            if slot.phase is Phase.IDLE:
+            if slot.phase is _IDLE:
                 self._remove(slot)
-        return waiting
 
     def _remove(self, slot: Slot) -> None:
+        decision = Dispose(slot)
         del self.slots[slot.number]
-        self._decide(Dispose(slot))
-
-    def _unshare(self) -> None:
-        self.sharing -= 1
-        self._pump()
+        self.has_decisions = True
+        self.decided.append(decision)
 
     def _check_open(self) -> None:
         if self.closed:
             raise PoolClosedError("this pool is closed")
 
-    def _pump(self) -> None:
-        """Let everybody go on who can."""
+    @staticmethod
+    def _is_due(front: Ticket) -> bool:
+        """Tell whether who has waited longest is handed a replica, instead of being called to claim one."""
+        return front.direct or front.blocked or front.overtaken >= PATIENCE
+
+    def go_on(self) -> None:
+        """Let everybody go on who can; again does no harm."""
         if not (self.readers or self.writers or self.sharers or self.committer is not None):
             return
+        decision: Decision
         if self.committer is not None and not self.committing and not self.sharing:
-            self.committing = True
-            self._decide(Commit(self.committer))
-        if self.committer is None:
-            while self.sharers:
-                self.sharing += 1
-                self._decide(Share(self.sharers.popleft()))
+            decision = Commit(self.committer)
+            self.committing = self.has_decisions = True
+            self.decided.append(decision)
+        while self.sharers and self.committer is None:
+            ticket = self.sharers[0]
+            decision = Share(ticket)
+            del self.sharers[0]
+            self.sharers_in[ticket], self.has_decisions = None, True
+            self.decided.append(decision)
         if self.writer is None and self.writers:
-            self.writer = self.writers.popleft()
-            self._decide(Write(self.writer))
-        while self.readers and (self.readers[0].direct or self.readers[0].overtaken >= PATIENCE):
-            slot = self._start_one()
+            decision = Write(self.writers[0])
+            self.writer, self.has_decisions = decision.ticket, True
+            del self.writers[0]
+            self.decided.append(decision)
+        while self.readers and self._is_due(self.readers[0]):
+            slot = self._best()
             if slot is None:
                 return
-            self._decide(Read(self.readers.popleft(), slot))
+            decision = Read(self.readers[0], slot)
+            slot.phase = _READING if slot.version == self.version and not slot.dirty else _STARTING
+            slot.holder, self.has_decisions = decision.ticket, True
+            del self.readers[0]
+            self.decided.append(decision)
         if not self.readers:
             return
         front = self.readers[0]
-        if not (front.called or front.left or front.direct) and self._startable():
-            front.first = front.called = True
-            self._decide(Call(front))
-
-    def _startable(self) -> bool:
-        """Tell whether `_start_one` would find a replica."""
-        if self.committing:
-            return False
-        idle = (slot for slot in self.slots.values() if slot.phase is Phase.IDLE)
-        return any(self.committer is None or (slot.version == self.version and not slot.dirty) for slot in idle)
+        if not (front.called or front.left or self._is_due(front)) and self._best() is not None:
+            decision = Call(front)
+            front.first = front.called = self.has_decisions = True
+            self.decided.append(decision)

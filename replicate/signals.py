@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-__all__ = ["deaf_entry"]
+__all__ = ["carry_through", "deaf_entry"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -31,3 +31,29 @@ def deaf_entry(function: F) -> F:
         code[at + 1] = 3
         function.__code__ = function.__code__.replace(co_code=bytes(code))
     return function
+
+
+@deaf_entry
+def carry_through(step: Callable[[], object], *, fatal: tuple[type[BaseException], ...]) -> None:
+    """Call `step` until it has returned once, and raise afterwards what signal handlers have raised meanwhile.
+
+    `step` can be called again after any of its instructions, its last too. What is `fatal` is raised at once: it's no signal
+    handler's. A handler that raises whenever `step` is about to return would have this go on without end.
+    """
+    try:
+        caught: BaseException | None = None
+        while True:
+            try:
+                step()
+                break
+            except fatal:
+                raise
+            except BaseException as error:
+                caught = error
+    except fatal:
+        raise
+    except BaseException:  # it came between two tries
+        carry_through(step, fatal=fatal)
+        raise
+    if caught is not None:
+        raise caught

@@ -10,6 +10,7 @@ import ctypes
 import itertools
 import weakref
 from collections.abc import Callable
+from functools import partial
 from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
@@ -27,25 +28,29 @@ if TYPE_CHECKING:
 
 __all__ = ["Cell", "close_cells"]
 
-_handlers: dict[int, tuple[Cell, Callable[[int], int | None]]] = {}
 _numbers = itertools.count(1)
 _objects: dict[int, Any] = {}
-_cells: weakref.WeakValueDictionary[int, Cell] = weakref.WeakValueDictionary()
+_cells: dict[int, weakref.ref[Cell]] = {}
+"""Who C's callbacks belong to. Weak, or what has host functions would be freed only by closing it; and a plain dict, whose
+entries remove themselves without any Python code that a signal handler could end."""
+_SHIFT = 20
+"""A host function is known to C by its cell's number and, in so many bits, its own."""
 
 
 # ctypes leaves the value that C gets uninitialised when a callback raises, at its entry above all: a garbage pointer would be
 # taken for a trap and freed.
 
 
-def _failed(cell: Cell | None, error: BaseException, make: Callable[[], int]) -> int:
+@deaf_entry
+def _failed(number: int, error: BaseException, make: Callable[[], int]) -> int:
     """Keep what a callback raised for the call that it ends, and give what tells wasmtime to end it, come what may."""
-    while True:
-        try:
-            if cell is not None:
-                cell.pending = error
-            return make()
-        except BaseException as another:
-            error = another
+    try:
+        cell = _cells[number]()
+        if cell is not None:
+            cell.pending = error
+        return make()
+    except BaseException as another:
+        return _failed(number, another, make)
 
 
 def _host_trap() -> int:
@@ -62,9 +67,11 @@ def _interruption() -> int:
 def _enter_host(number: int, _caller: int | None, values: int | None, _count: int) -> int | None:
     """Be called by a guest that calls an import."""
     try:
-        return _handlers[number][1](values or 0)
+        cell = _cells[number >> _SHIFT]()
+        assert cell is not None
+        return cell.handlers[number](values or 0)
     except BaseException as error:  # whatever it is, it has to cross the guest's frames
-        return _failed(_handlers[number][0], error, _host_trap)
+        return _failed(number >> _SHIFT, error, _host_trap)
 
 
 @deaf_entry
@@ -75,19 +82,20 @@ def _look_up(_context: int | None, number: int, ticks: Any, _kind: int | None) -
     """
     try:
         ticks[0] = 1
-        cell = _cells.get(number)
+        cell = _cells[number]()
         if cell is not None and cell.instance.limit is not None:
             cell.instance.limit.check()
         return None
     except BaseException as error:
-        return _failed(_cells.get(number), error, _interruption)
+        return _failed(number, error, _interruption)
 
 
 def close_cells() -> None:
     """Free every store that no call is in, for the interpreter's exit."""
-    for cell in list(_cells.values()):
+    for cell in [ref() for ref in list(_cells.values())]:
         try:
-            cell.close()
+            if cell is not None:
+                cell.close()
         except ConcurrentUseError:
             continue
 
@@ -107,7 +115,18 @@ _forget_callback = _capi.Finalizer(_forget)
 class Cell:
     """Own one store."""
 
-    __slots__ = ("__weakref__", "_numbers", "context", "engine", "gate", "instance", "pending", "stale", "store")
+    __slots__ = (
+        "__weakref__",
+        "_number",
+        "context",
+        "engine",
+        "gate",
+        "handlers",
+        "instance",
+        "pending",
+        "stale",
+        "store",
+    )
 
     def __init__(self, engine: WasmtimeEngine, instance: WasmtimeInstance) -> None:
         self.engine = engine
@@ -118,10 +137,10 @@ class Cell:
         self.pending: BaseException | None = None
         """What a host function raised, or what ended the guest, until the guest call has unwound."""
         self.stale = False
-        self._numbers: list[int] = []
+        self.handlers: dict[int, Callable[[int], int | None]] = {}
         store = ctypes.cast(self.store.ptr(), ctypes.c_void_p).value
-        number = next(_numbers)
-        _cells[number] = self
+        number = self._number = next(_numbers)
+        _cells[number] = weakref.ref(self, partial(_cells.pop, number))
         if engine.interrupts:
             # The deadline is always the next tick: a call needs no setting up, and what isn't ticked is never asked.
             _capi.epoch_callback(store, _epoch_callback, number, None)
@@ -133,9 +152,8 @@ class Cell:
 
     def add_host_function(self, native_type: int, handler: Callable[[int], int | None], extern: int) -> None:
         """Make a host function of the native type at `native_type` and write it to the extern at `extern`."""
-        number = next(_numbers)
-        _handlers[number] = (self, handler)
-        self._numbers.append(number)
+        number = self._number << _SHIFT | len(self.handlers)
+        self.handlers[number] = handler
         _capi.func_new_unchecked(self.context, native_type, _callback, number, None, extern)
 
     def root(self, value: object, ref: int) -> None:
@@ -179,5 +197,4 @@ class Cell:
         self.stale = True
         # Not `Store.close`: an exception between its deleting and forgetting the pointer has it deleted twice.
         _capi.delete_store(self.store)
-        for number in self._numbers:
-            _handlers.pop(number, None)
+        self.handlers.clear()

@@ -200,10 +200,16 @@ class RemoteImage:
 
     def commit(self, leader: Instance, small: Commit, running: Iterable[Instance]) -> CopyCost:
         """Make what the leader has prepared the newest version; or raise, and change nothing."""
-        version = small.version
+        version, now = small.version, self._now
         if version is None:
             assert small.proposal is not None
             version = self._next_version(small.proposal)
+            epoch, proposal = now.epoch, small.proposal
+            assert proposal.entries is not None
+            # From here to the end, plain stores: no exception of a signal handler's comes between.
+            epoch.entries[now.number :] = [proposal.entries]
+            epoch.tail += proposal.pages
+            epoch.runs += proposal.runs
         self._now = version
         self.commits += 1
         _remote(leader).sync_later(Pending(self, version, True, False))
@@ -217,10 +223,6 @@ class RemoteImage:
                     os.ftruncate(file, new)
                 except OSError as error:
                     raise MemoryError(f"no room for an image of {new} bytes: {error}") from error
-        assert proposal.entries is not None
-        epoch.entries.append(proposal.entries)
-        epoch.tail += proposal.pages
-        epoch.runs += proposal.runs
         small = now.small if proposal.small is None else proposal.small
         return Version(epoch, now.number + 1, proposal.sizes, small)
 

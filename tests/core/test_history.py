@@ -112,6 +112,9 @@ def record(*, seconds: float, memory: Any, threads: int = 8, reset: Any = "each_
                             branch.write(lambda guest: guest.call("write", 1))
                             assert one_version_of(branch) == here + 1
                         events.append(Event("read", began, time.monotonic(), here))
+                    elif choice < 0.53:
+                        with pytest.raises((GuestTimeoutError, PoolTimeoutError)):
+                            pool.read(lambda guest: (guest.call("smear", 3), guest.call("forever")), timeout=0.01)
                     elif choice < 0.6 and reset == "each_read":
                         pool.read(lambda guest: [guest.call("smear", cell) for cell in range(CELLS)])
                     else:
@@ -219,7 +222,7 @@ def plant_no_protection(patch: pytest.MonkeyPatch) -> None:
 
 def plant_no_roll_back(patch: pytest.MonkeyPatch) -> None:
     """Leave half a change on the leader, for the next write to publish, as the original did."""
-    patch.setattr("replicate.core.PoolCore.roll_back", lambda self: None)
+    patch.setattr("replicate.core.PoolCore.roll_back", lambda self: setattr(self, "_leader_is_sound", True))
 
 
 def plant_forgotten_globals(patch: pytest.MonkeyPatch) -> None:

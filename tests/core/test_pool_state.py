@@ -31,7 +31,7 @@ class PoolStateMachine(RuleBasedStateMachine):
         self.writer: Ticket | None = None
         self.commit_ticket: Ticket | None = None
         self.has_image = False
-        self.sharing = 0
+        self.shares: list[Ticket] = []
         self.image = 0
         self.closed = False
 
@@ -64,7 +64,7 @@ class PoolStateMachine(RuleBasedStateMachine):
             elif isinstance(decision, Share):
                 self.share_waiting.remove(decision.ticket)
                 assert not self.has_image
-                self.sharing += 1
+                self.shares.append(decision.ticket)
             elif isinstance(decision, Dispose):
                 assert decision.slot not in self.reading
                 assert decision.slot not in self.starting
@@ -84,7 +84,7 @@ class PoolStateMachine(RuleBasedStateMachine):
 
     def take_image(self) -> None:
         assert not self.has_image
-        assert self.sharing == 0
+        assert not self.shares
         assert not self.starting, "nobody looks at the image during a commit"
         self.has_image = True
 
@@ -214,16 +214,15 @@ class PoolStateMachine(RuleBasedStateMachine):
         ticket = Ticket()
         if self.state.share_wanted(ticket):
             assert not self.has_image
-            self.sharing += 1
+            self.shares.append(ticket)
         else:
             self.share_waiting.append(ticket)
         self.settle()
 
-    @precondition(lambda self: self.sharing)
+    @precondition(lambda self: self.shares)
     @rule()
     def finish_with_the_image(self) -> None:
-        self.sharing -= 1
-        self.state.share_done()
+        self.state.share_done(self.shares.pop())
         self.settle()
 
     @precondition(lambda self: not self.closed)
@@ -238,7 +237,8 @@ class PoolStateMachine(RuleBasedStateMachine):
     def close(self, really: int) -> None:
         if really:
             return
-        told = self.state.close()
+        told = self.state.waiting
+        self.state.close()
         assert set(told) == {*self.waiting, *self.write_waiting, *self.share_waiting}
         self.waiting, self.called, self.write_waiting, self.share_waiting = [], [], [], []
         self.closed = True
@@ -274,7 +274,7 @@ class PoolStateMachine(RuleBasedStateMachine):
         if self.share_waiting:
             assert self.commit_ticket is not None
         if self.commit_ticket is not None and not self.has_image:
-            assert self.sharing or self.starting
+            assert self.shares or self.starting
 
     @invariant()
     def replicas_are_where_they_should_be(self) -> None:
@@ -283,7 +283,7 @@ class PoolStateMachine(RuleBasedStateMachine):
         slots = self.state.slots.values()
         assert {slot for slot in slots if slot.phase is Phase.READING} == set(self.reading)
         assert {slot for slot in slots if slot.phase is Phase.STARTING} == set(self.starting)
-        assert self.state.sharing == self.sharing + len(self.starting)
+        assert self.state.sharing == len(self.shares) + len(self.starting)
         if self.closed:
             assert all(slot.phase is not Phase.IDLE for slot in slots)
         else:
@@ -322,3 +322,25 @@ def test_the_replica_that_needs_least_work_is_taken() -> None:
     state.read_done(second, dirty=False)
     assert state.read_wanted(Ticket()) is second
     assert state.read_wanted(Ticket()) is first
+
+
+def test_who_found_a_commit_under_way_is_handed_a_replica_at_its_end() -> None:
+    """Beside a writer that never rests, whoever was only called would find the next commit under way."""
+    state = PoolState(1)
+    for _ in range(3):
+        writer, waiting, commit = Ticket(), Ticket(), Ticket()
+        assert state.write_wanted(writer)
+        assert state.image_wanted(commit)
+        assert state.read_wanted(waiting) is None
+        state.image_done(committed=True)
+        [decision] = state.decisions()
+        assert isinstance(decision, Read)
+        assert decision.ticket is waiting
+        state.write_done()
+        assert state.write_wanted(again := Ticket())
+        assert not state.image_wanted(again), "the next commit waits until the read has started"
+        state.started(decision.slot)
+        assert [type(each) for each in state.decisions()] == [Commit]
+        state.image_done(committed=True)
+        state.write_done()
+        state.read_done(decision.slot, dirty=True)

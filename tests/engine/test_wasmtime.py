@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import gc
+import os
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 from typing import Any
 
 import pytest
 import wasmtime
 
-from replicate import load_engine, preparing
+from replicate import Pool, load_engine, preparing
 from replicate.errors import DeadHandleError, InstantiationError, InvalidModuleError, UnsupportedError
 from replicate.imports import Companion
 from replicate.testing import EngineTests
@@ -211,3 +214,42 @@ def test_an_instance_that_cant_be_replaced_is_closed(monkeypatch: pytest.MonkeyP
     for use in (lambda: instance.call("grow"), instance.snapshot, lambda: instance.memory_view(0)):
         with pytest.raises(DeadHandleError):
             use()
+
+
+def test_what_is_dropped_without_being_closed_is_freed() -> None:
+    """Whoever holds host functions knows their instance, and whatever those functions know."""
+    wat = '(module (import "h" "f" (func)) (memory (export "memory") 1) (func (export "run") (call 0)))'
+
+    class Known:
+        def call(self) -> None:
+            pass
+
+    known = Known()
+    pool = Pool.open(wat, replicas=2, imports={"h": {"f": known.call}})
+    pool.write(lambda guest: guest.call("run"))
+    instance = load_engine("wasmtime").compile(wat).instantiate({"h": {"f": known.call}})
+    instance.call("run")
+    kept = [weakref.ref(one) for one in (known, pool._core, instance, *pool._core.instances.values())]
+    del known, pool, instance
+    gc.collect()
+    assert [ref() for ref in kept] == [None] * 5
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+def test_a_thousand_dropped_pools_cost_nothing() -> None:
+    wat = '(module (import "h" "f" (func)) (memory (export "memory") 20) (func (export "run") (call 0)))'
+
+    def drop(count: int) -> tuple[int, int, int]:
+        for _ in range(count):
+            pool = Pool.open(wat, replicas=1, imports={"h": {"f": lambda: None}})
+            pool.read(lambda guest: (guest.call("run"), guest.memory.write(0, bytes(1 << 16))))
+            del pool
+        gc.collect()
+        with open("/proc/self/maps") as maps, open("/proc/self/statm") as statm:
+            return len(os.listdir("/proc/self/fd")), len(maps.readlines()), int(statm.read().split()[1]) * 4096
+
+    before = drop(100)
+    after = drop(900)
+    assert after[0] <= before[0]
+    assert after[1] <= before[1] + 40
+    assert after[2] <= before[2] + (16 << 20)
