@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from fractions import Fraction
+from functools import partial
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import attrs
 
 from replicate_trealla.errors import TermError
 from replicate_trealla.queries import first
-from replicate_trealla.requests import computed
+from replicate_trealla.requests import with_rationals
 from replicate_trealla.steps import Collect
 from replicate_trealla.terms import Atom, Compound, write_term
-from replicate_trealla.to_terms import to_term
+from replicate_trealla.to_terms import lowered
 
 if TYPE_CHECKING:
     from replicate.handles import Guest
-    from replicate_trealla.terms import Term
 
 __all__ = ["Change", "Kind", "change"]
 
@@ -45,23 +44,21 @@ class Change:
 
 
 def change(kind: Kind, clauses: tuple[object, ...]) -> Change:
-    """Make the change of some clauses: terms, or values that have one; raise `TermError` if one can't be a clause."""
-    terms = tuple(map(to_term, clauses))
-    for position, term in enumerate(terms):
-        if not isinstance(term, (Atom, Compound)):
-            raise TermError(_refusal(kind, position, clauses[position]))
-    return Change(tuple(_requests(kind, terms)), kind)
+    """Make the change of some clauses; raise `TermError` if one can't be a clause."""
+    for position, clause in enumerate(clauses):
+        if not isinstance(lowered(clause), (Atom, Compound)):
+            raise TermError(_refusal(kind, position, clause))
+    return Change(tuple(_requests(kind, clauses)), kind)
 
 
-def _requests(kind: Kind, clauses: tuple[Term, ...]) -> Iterator[bytes]:
+def _requests(kind: Kind, clauses: tuple[object, ...]) -> Iterator[bytes]:
     for start in range(0, len(clauses), _AT_ONCE):
-        rationals: list[Fraction] = []
-        text = write_term(list(clauses[start : start + _AT_ONCE]), rationals)
+        computed, text = with_rationals(partial(write_term, list(clauses[start : start + _AT_ONCE])))
         result = _COUNT
         while result in text:
             result += "_"  # the clauses may have variables of any name
         goal = f"'$replicate':change({kind},{text},0,{result})"
-        yield f"'$replicate'(all,[{','.join(computed(rationals))}]):-\n{goal}".encode()
+        yield f"'$replicate'(all,[{','.join(computed)}]):-\n{goal}".encode()
 
 
 def _refusal(kind: Kind, position: int, clause: object) -> str:

@@ -10,14 +10,14 @@ import inspect
 import secrets
 import weakref
 from collections.abc import Callable, Iterator, Mapping
-from fractions import Fraction
+from functools import partial
 from typing import Any, NamedTuple
 
 import attrs
 
 from replicate.errors import ArgumentRangeError, ArgumentTypeError
 from replicate_trealla.errors import PrologError, TermError
-from replicate_trealla.requests import computed
+from replicate_trealla.requests import with_rationals
 from replicate_trealla.terms import Atom, Compound, Term, Variable, write_term
 
 __all__ = [
@@ -222,9 +222,8 @@ _ANY = Variable("_")
 
 def _written(term: Term) -> bytes:
     """Write a term to be read, with what's to be computed before: Prolog has no notation for rationals."""
-    rationals: list[Fraction] = []
-    written = write_term(term, rationals)
-    return f"host([{','.join(computed(rationals))}],{written})\n.".encode()
+    computed, written = with_rationals(partial(write_term, term))
+    return f"host([{','.join(computed)}],{written})\n.".encode()
 
 
 def encode_ball(ball: Term) -> bytes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from fractions import Fraction
 from typing import TypeAlias
 
@@ -12,7 +12,7 @@ from replicate_trealla.errors import PrologSyntaxError
 from replicate_trealla.terms import Atom, Compound, variable_name, write_term
 from replicate_trealla.text import check_goal
 
-__all__ = ["Bindings", "checked_limit", "computed", "request_for"]
+__all__ = ["Bindings", "checked_limit", "request_for", "with_rationals"]
 
 Bindings: TypeAlias = Mapping[str, object]
 
@@ -20,7 +20,7 @@ Bindings: TypeAlias = Mapping[str, object]
 def request_for(goal: str, bindings: Bindings | None, mode: str = "all") -> bytes:
     """Write a request for a goal's answers.
 
-    Raises `PrologSyntaxError` for text that's no goal, `TermError` for a value that has no term, and `ArgumentTypeError` where
+    Raises `PrologSyntaxError` for text that's no goal, `TermError` for a value that's no term, and `ArgumentTypeError` where
     there's no text, or no mapping.
     """
     if not isinstance(goal, str):
@@ -49,19 +49,25 @@ def _no_goal(given: object) -> str:
 
 
 def _write_bindings(bindings: Bindings, goal: str) -> str:
+    def write(rationals: list[Fraction], name: str) -> str:
+        return ",".join(
+            f"=({variable_name(key)},{write_term(value, rationals, name)})" for key, value in bindings.items()
+        )
+
+    computed, written = with_rationals(write, goal)
+    return ",".join([*computed, *([written] if written else [])])
+
+
+def with_rationals(write: Callable[[list[Fraction], str], str], goal: str = "") -> tuple[list[str], str]:
+    """Write terms whose rationals, which have no notation, are variables; give those variables' bindings, and the text."""
     name = "_Rational"
     while True:
         rationals: list[Fraction] = []
-        written = [f"=({variable_name(key)},{write_term(value, rationals, name)})" for key, value in bindings.items()]
-        if not rationals or (name not in goal and "".join(written).count(name) == len(rationals)):
+        written = write(rationals, name)
+        if not rationals or (name not in goal and written.count(name) == len(rationals)):
             break
-        name += "_"  # some variable of the goal has this name
-    return ",".join(computed(rationals, name) + written)
-
-
-def computed(rationals: list[Fraction], name: str = "_Rational") -> list[str]:
-    """Write the bindings of what `write_term` has put in the places of rationals, which have no notation."""
-    return [f"{name}{at} is {value.numerator} rdiv {value.denominator}" for at, value in enumerate(rationals)]
+        name += "_"  # some variable has this name
+    return [f"{name}{at} is {value.numerator} rdiv {value.denominator}" for at, value in enumerate(rationals)], written
 
 
 def checked_limit(limit: int | None) -> int | None:

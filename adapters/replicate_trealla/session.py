@@ -326,6 +326,7 @@ class Session:
         limit = self.memory.limit or _LARGEST
         if size > self._size and 2 * size - self._size > limit:
             self.broken = True
+            self.guest.state[KEY] = ENDED
             raise OutOfMemoryError(
                 f"the goal found no answer, and took nearly all memory there may be ({size >> 20} of {limit >> 20} MiB): "
                 "Trealla may have failed for want of it; give a larger max_memory"
