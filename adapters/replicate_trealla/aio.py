@@ -232,7 +232,7 @@ class AsyncPrologPool:
         """Run a goal on the leader, up to its first answer, and commit; see `PrologPool.execute`."""
         request = request_for(goal, bindings)
         try:
-            return await self.pool.write(Succeed(request, goal), timeout=timeout, in_worker=True)
+            return first(await self.pool.write(Succeed(request, goal), timeout=timeout, in_worker=True), goal)
         except Failed:
             return None
 

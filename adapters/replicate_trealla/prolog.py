@@ -309,7 +309,7 @@ class PrologPool:
         """
         request = request_for(goal, bindings)
         try:
-            return self.pool.write(Succeed(request, goal), timeout=timeout, in_worker=True)
+            return first(self.pool.write(Succeed(request, goal), timeout=timeout, in_worker=True), goal)
         except Failed:
             return None
 
