@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-import secrets
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias, TypedDict
 
 from replicate.adapter import Adapter, ResetRule
 from replicate.configuration import Workers, wants_processes
@@ -13,23 +12,45 @@ from replicate.errors import AdapterError, ArgumentRangeError, UnsupportedError
 from replicate.imports import ImportValue
 from replicate.wasi import Clock, Preopen, SystemClock, Wasi
 from replicate_trealla import abi, fetch, mailbox, output
+from replicate_trealla.files import GivenFiles
 from replicate_trealla.interpreter import Interpreter, register_held
 from replicate_trealla.predicates import Predicates, make_predicate
 from replicate_trealla.programs import as_paths, program_of, read_programs
+from replicate_trealla.randomness import checked_seed, find_seed, set_seed, write_seed
 from replicate_trealla.watch import Watched, watched
 
 if TYPE_CHECKING:
     from replicate.handles import Guest
     from replicate.interfaces import Engine
 
-__all__ = ["OnMutation", "Preopens", "TreallaAdapter", "calls_here", "refuses_mutations"]
+__all__ = ["OnMutation", "Options", "Preopens", "TreallaAdapter", "calls_here", "refuses_mutations"]
 
+_LIBRARY = "/library"
 Preopens: TypeAlias = "Mapping[str, str | os.PathLike[str]] | Iterable[Preopen]"
 """Folders a guest may use, as `replicate.wasi.Wasi` takes them."""
 
 
 OnMutation: TypeAlias = Literal["reset", "raise"]
 """What becomes of a read that changes facts: it's forgotten, or it's an error too."""
+
+
+class Options(TypedDict, total=False):
+    """Be what `Prolog` and the pools take for `TreallaAdapter`, which says what each is."""
+
+    wasm: str | os.PathLike[str] | None
+    program: str | None
+    consult: Iterable[str | os.PathLike[str]] | str | os.PathLike[str]
+    predicates: Predicates | None
+    preopens: Preopens
+    files: Mapping[str, str | bytes]
+    library: str | os.PathLike[str] | None
+    env: Mapping[str, str] | None
+    clock: Clock | str
+    seed: int | None
+    stdout: output.Sink | None
+    stderr: output.Sink | None
+    quiet: bool
+    trace: bool
 
 
 class TreallaAdapter(Adapter):
@@ -41,8 +62,17 @@ class TreallaAdapter(Adapter):
     `predicates` are Python functions by ``"name/arity"``, as in `Interpreter.register`; they're there before programs are
     loaded.
 
-    `preopens`, `env` and `clock` are as in `replicate.wasi.Wasi`. With `reseed`, each replica gets a random generator
-    state of its own when it moves to a new version; otherwise all draw the same numbers. It costs a query for each move.
+    `preopens`, `env` and `clock` are as in `replicate.wasi.Wasi`. `files` are given as a mapping of names, ``/data/facts.pl``,
+    to contents, which guests can read but not change. In the folder `library` of the host ``use_module(library(name))``
+    finds ``name.pl``, beside what Trealla has itself.
+
+    `seed` makes random numbers repeat: all replicas of a version start with the leader's generator, so that each draws the
+    same numbers. Without one each replica has a generator of its own.
+
+    `stdout` and `stderr` get each line that goals write, as soon as it's written, beside the answers: functions that take a
+    text, or loggers (of level INFO and WARNING). They're called by whichever thread runs the goal, in a worker process
+    where there are any. `quiet` leaves warnings out, and with them the reason why some programs can't be loaded. `trace`
+    has every step of every goal written to standard error.
 
     Hazards: what the guest gets of the world outside is said here, not to the pool, whose own `wasi` would lose the goals'
     output. Snapshots are of the module that `source` gives, which isn't the file's to the byte. Descriptors that the leader
@@ -57,28 +87,41 @@ class TreallaAdapter(Adapter):
         *,
         wasm: str | os.PathLike[str] | None = None,
         program: str | None = None,
-        consult: Iterable[str | os.PathLike[str]] = (),
+        consult: Iterable[str | os.PathLike[str]] | str | os.PathLike[str] = (),
         preopens: Preopens = (),
+        files: Mapping[str, str | bytes] | None = None,
+        library: str | os.PathLike[str] | None = None,
         env: Mapping[str, str] | None = None,
         clock: Clock | str = "system",
-        reseed: bool = False,
+        seed: int | None = None,
+        stdout: output.Sink | None = None,
+        stderr: output.Sink | None = None,
+        quiet: bool = False,
+        trace: bool = False,
         predicates: Predicates | None = None,
     ) -> None:
         self._wasm = wasm
         self._found: Watched | None = None
         given = () if program is None else (program_of(program),)
         self._programs = given + read_programs(as_paths(consult))
-        self._reseed = reseed
+        self._seed = checked_seed(seed)
+        self._files = GivenFiles(files or {})
         self.held = [make_predicate(indicator, function) for indicator, function in (predicates or {}).items()]
         """The predicates, to be held as long as there are instances."""
-        # Not quiet: quiet mode stops loading at an unknown directive without a message.
+        folders = [*_folders(preopens), *self._files.preopens]
+        args = ["tpl", "--ns"]
+        if library is not None:
+            folders.append(Preopen(os.fspath(library), _LIBRARY, read_only=True))
+            args += ["--library", _LIBRARY]
+        # Quiet mode stops loading at an unknown directive without a message, which is why it isn't the rule.
+        args += ["-q"] * quiet + ["-t"] * trace
         self.wasi = Wasi(
-            args=["tpl", "--ns"],
+            args=args,
             env=env or {},
-            preopens=preopens,
+            preopens=folders,
             clock=clock,
-            stdout=output.stdout,
-            stderr=output.stderr,
+            stdout=output.Output(error=False, sink=output.checked_sink("stdout", stdout)),
+            stderr=output.Output(error=True, sink=output.checked_sink("stderr", stderr), traces=trace),
             line_buffered=False,
         )
 
@@ -112,6 +155,8 @@ class TreallaAdapter(Adapter):
     def start(self, guest: Guest) -> None:
         """Start the interpreter on the leader and load the programs; raise `AdapterError` if it isn't a Trealla."""
         abi.start(guest)
+        find_seed(guest, fetch.module_path(self._wasm))
+        set_seed(guest, self._seed)
         interpreter = Interpreter(guest)
         for held in self.held:
             register_held(interpreter, held)
@@ -120,12 +165,18 @@ class TreallaAdapter(Adapter):
     @property
     def reseeds(self) -> bool:
         """Whether replicas get random numbers of their own."""
-        return self._reseed
+        return self._seed is None
 
     def reseed(self, guest: Guest) -> None:
-        """Give a replica random numbers of its own, if asked for."""
-        if self._reseed:
-            Interpreter(guest).query_once("set_seed(Seed)", bindings={"Seed": secrets.randbits(30)})
+        """Give a replica random numbers of its own, unless they're to repeat."""
+        if self._seed is None:
+            write_seed(guest)
+
+
+def _folders(preopens: Preopens) -> list[Preopen]:
+    if isinstance(preopens, Mapping):
+        return [Preopen(host, guest) for guest, host in preopens.items()]
+    return list(preopens)
 
 
 def refuses_mutations(adapter: TreallaAdapter, on_mutation: OnMutation) -> bool:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from replicate.adapter import ResetRule
 from replicate.aio import AsyncGuest, AsyncPool
@@ -16,13 +16,12 @@ from replicate.errors import ArgumentTypeError, PoolError
 from replicate.interfaces import Engine
 from replicate.memory_modes import MemoryMode
 from replicate.stats import PoolStats
-from replicate.wasi import Clock
-from replicate_trealla.adapter import OnMutation, Preopens, TreallaAdapter, calls_here, refuses_mutations
+from replicate_trealla.adapter import OnMutation, Options, TreallaAdapter, calls_here, refuses_mutations
 from replicate_trealla.answers import Answer
 from replicate_trealla.changes import Kind, change
 from replicate_trealla.interpreter import Consulted
 from replicate_trealla.jobs import Ask, Failed, Programs, Register, Succeed
-from replicate_trealla.predicates import Predicates, Python, make_predicate
+from replicate_trealla.predicates import Python, make_predicate
 from replicate_trealla.programs import program_of, read_programs
 from replicate_trealla.queries import (
     AsyncPinnedSteps,
@@ -37,6 +36,9 @@ from replicate_trealla.requests import Bindings, checked_limit, request_for
 from replicate_trealla.session import Message
 from replicate_trealla.steps import Collect
 from replicate_trealla.watch import CHANGED_FACTS
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 __all__ = ["AsyncInterpreter", "AsyncPrologPool"]
 
@@ -143,25 +145,9 @@ class AsyncPrologPool:
         max_memory: int | None = None,
         name: str | None = None,
         workers: Workers | None = None,
-        wasm: str | os.PathLike[str] | None = None,
-        program: str | None = None,
-        consult: Iterable[str | os.PathLike[str]] = (),
-        preopens: Preopens = (),
-        env: Mapping[str, str] | None = None,
-        clock: Clock | str = "system",
-        reseed: bool = False,
-        predicates: Predicates | None = None,
+        **options: Unpack[Options],
     ) -> None:
-        adapter = TreallaAdapter(
-            wasm=wasm,
-            program=program,
-            consult=consult,
-            preopens=preopens,
-            env=env,
-            clock=clock,
-            reseed=reseed,
-            predicates=predicates,
-        )
+        adapter = TreallaAdapter(**options)
         self._held = adapter.held
         self._calls_here = calls_here(adapter, engine, workers)
         # Told later, when the module is there.
@@ -246,7 +232,7 @@ class AsyncPrologPool:
         """Run a goal on the leader, up to its first answer, and commit; see `PrologPool.execute`."""
         request = request_for(goal, bindings)
         try:
-            return await self.pool.write(Succeed(request, goal), timeout=timeout, in_worker=True)
+            return first(await self.pool.write(Succeed(request, goal), timeout=timeout, in_worker=True), goal)
         except Failed:
             return None
 

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from replicate_trealla.answers import Answer
 from replicate_trealla.interpreter import Consulted, Interpreter, register_held
 from replicate_trealla.predicates import Held
 from replicate_trealla.programs import Program
@@ -26,16 +25,16 @@ class Failed(Exception):
 
 @attrs.frozen
 class Succeed:
-    """Give a goal's first answer; raise `Failed` if there's none."""
+    """Give a goal's first answer, as messages, since terms nested deep can't be pickled; raise `Failed` if there's none."""
 
     request: bytes
     goal: str
 
-    def __call__(self, guest: Guest) -> Answer:
-        answer = first(Collect(self.request, 1)(guest)[0], self.goal)
-        if answer is None:
+    def __call__(self, guest: Guest) -> list[Message]:
+        messages, _ = Collect(self.request, 1)(guest)
+        if first(messages, self.goal) is None:
             raise Failed
-        return answer
+        return messages
 
 
 @attrs.frozen

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from replicate.adapter import ResetRule
 from replicate.configuration import Workers
@@ -19,18 +19,20 @@ from replicate.memory_modes import MemoryMode
 from replicate.pool import Pool
 from replicate.registry import load_engine
 from replicate.stats import PoolStats
-from replicate.wasi import Clock
-from replicate_trealla.adapter import OnMutation, Preopens, TreallaAdapter, calls_here, refuses_mutations
+from replicate_trealla.adapter import OnMutation, Options, TreallaAdapter, calls_here, refuses_mutations
 from replicate_trealla.answers import Answer
 from replicate_trealla.changes import Kind, change
 from replicate_trealla.interpreter import Consulted, Interpreter
 from replicate_trealla.jobs import Ask, Failed, Programs, Register, Succeed
-from replicate_trealla.predicates import Predicates, Python, make_predicate
+from replicate_trealla.predicates import Python, make_predicate
 from replicate_trealla.programs import Program, program_of, read_programs
 from replicate_trealla.queries import PinnedSteps, Query, Step, Stream, TransactionSteps, first
 from replicate_trealla.requests import Bindings, checked_limit, request_for
 from replicate_trealla.session import Message, forget_session, session_of
 from replicate_trealla.steps import Collect
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 __all__ = ["Prolog", "PrologPool"]
 
@@ -53,24 +55,16 @@ class Prolog(Interpreter):
     can't be used any more. A `transaction` puts all of these back.
     """
 
-    __slots__ = ("_instance",)
+    __slots__ = ("_adapter", "_instance")
 
     def __init__(
         self,
         *,
         engine: str | Engine = "wasmtime",
         max_memory: int | None = None,
-        wasm: str | os.PathLike[str] | None = None,
-        program: str | None = None,
-        consult: Iterable[str | os.PathLike[str]] = (),
-        preopens: Preopens = (),
-        env: Mapping[str, str] | None = None,
-        clock: Clock | str = "system",
-        predicates: Predicates | None = None,
+        **options: Unpack[Options],
     ) -> None:
-        adapter = TreallaAdapter(
-            wasm=wasm, program=program, consult=consult, preopens=preopens, env=env, clock=clock, predicates=predicates
-        )
+        adapter = self._adapter = TreallaAdapter(**options)
         runtime = load_engine(engine) if isinstance(engine, str) else engine
         imports: dict[str, dict[str, ImportValue]] = {}
         for given in (adapter.wasi.imports(), adapter.imports()):
@@ -238,25 +232,9 @@ class PrologPool:
         max_memory: int | None = None,
         name: str | None = None,
         workers: Workers | None = None,
-        wasm: str | os.PathLike[str] | None = None,
-        program: str | None = None,
-        consult: Iterable[str | os.PathLike[str]] = (),
-        preopens: Preopens = (),
-        env: Mapping[str, str] | None = None,
-        clock: Clock | str = "system",
-        reseed: bool = False,
-        predicates: Predicates | None = None,
+        **options: Unpack[Options],
     ) -> None:
-        adapter = TreallaAdapter(
-            wasm=wasm,
-            program=program,
-            consult=consult,
-            preopens=preopens,
-            env=env,
-            clock=clock,
-            reseed=reseed,
-            predicates=predicates,
-        )
+        adapter = TreallaAdapter(**options)
         self._held = adapter.held
         self._calls_here = calls_here(adapter, engine, workers)
         self._refuses = refuses_mutations(adapter, on_mutation)
@@ -331,7 +309,7 @@ class PrologPool:
         """
         request = request_for(goal, bindings)
         try:
-            return self.pool.write(Succeed(request, goal), timeout=timeout, in_worker=True)
+            return first(self.pool.write(Succeed(request, goal), timeout=timeout, in_worker=True), goal)
         except Failed:
             return None
 

@@ -62,12 +62,23 @@ def _args(given: tuple[Term, ...]) -> tuple[Term, ...]:
     return args
 
 
-@attrs.frozen(repr=False)
+@attrs.frozen(repr=False, eq=False)
 class Compound:
-    """Be a compound term."""
+    """Be a compound term. However deep it's nested, it can be compared and hashed."""
 
     functor: str
     args: tuple[Term, ...] = attrs.field(converter=_args)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Compound):
+            return NotImplemented
+        try:
+            return self.functor == other.functor and self.args == other.args
+        except RecursionError:
+            return _same(self, other)
+
+    def __hash__(self) -> int:
+        return _hash(self, 3)
 
     @property
     def indicator(self) -> str:
@@ -78,7 +89,38 @@ class Compound:
         return _shown(self)
 
     def __repr__(self) -> str:
-        return f"Compound({self.functor!r}, {self.args!r})"
+        try:
+            return f"Compound({self.functor!r}, {self.args!r})"
+        except RecursionError:
+            return f"Compound({self.functor!r}, ...)"
+
+
+def _same(one: object, other: object) -> bool:
+    """Compare without recursion."""
+    todo = [(one, other)]
+    while todo:
+        one, other = todo.pop()
+        if isinstance(one, Compound) and isinstance(other, Compound):
+            if one.functor != other.functor or len(one.args) != len(other.args):
+                return False
+            todo.extend(zip(one.args, other.args, strict=True))
+        elif isinstance(one, list) and isinstance(other, list):
+            if len(one) != len(other):
+                return False
+            todo.extend(zip(one, other, strict=True))
+        elif one != other:
+            return False
+    return True
+
+
+def _hash(term: object, levels: int) -> int:
+    """Hash the upper levels alone: terms may be nested deep. Lists, which can't be hashed, may be inside."""
+    if isinstance(term, (Compound, list)):
+        if not levels:
+            return 0
+        name, parts = (term.functor, term.args) if isinstance(term, Compound) else (None, tuple(term[:8]))
+        return hash((name, *(_hash(part, levels - 1) for part in parts)))
+    return hash(term)
 
 
 @attrs.frozen(repr=False)

@@ -202,3 +202,29 @@ def test_a_term_s_repr_makes_it_again() -> None:
 def test_text_that_is_no_goal_is_refused_before_the_guest_is_asked(shared: Prolog) -> None:
     with pytest.raises(PrologSyntaxError, match="Unicode"):
         shared.query_once("X = '\ud800'")
+
+
+def test_deep_terms_are_compared_hashed_and_shown() -> None:
+    def deep(inner: Any) -> Compound:
+        for _ in range(20_000):
+            inner = Compound("s", (inner,))
+        return inner  # type: ignore[no-any-return]
+
+    one, other, third, listed = deep(Atom("a")), deep(Atom("a")), deep(Atom("b")), deep([Atom("a"), [1]])
+
+    assert one == other
+    assert hash(one) == hash(other)
+    assert one != third
+    assert listed == deep([Atom("a"), [1]]) != deep([Atom("a"), [2]])
+    assert listed != deep([Atom("a")])
+    assert repr(one).startswith("Compound('s'")
+    assert str(one).startswith("s(s(s(")
+
+
+def test_terms_with_lists_are_hashed_and_found_in_sets() -> None:
+    term = Compound("f", ([1, [Atom("a")]], Compound("g", (2.5,))))
+
+    assert {term, Compound("f", ([1, [Atom("a")]], Compound("g", (2.5,))))} == {term}
+    assert len({Compound("f", (number, Compound("g", (number,)))) for number in range(100)}) == 100
+    assert term != Compound("f", ([1, [Atom("b")]], Compound("g", (2.5,))))
+    assert term != ("f", ([1, [Atom("a")]], Compound("g", (2.5,))))

@@ -76,3 +76,12 @@ def test_an_endless_goal_is_stopped(pool: PrologPool) -> None:
     assert pool.query_once("edge(a, X)") == {"X": Atom("b")}
     assert pool.execute("assertz(edge(c, d))", timeout=60) == {}
     assert pool.version == 1
+
+
+def test_deep_answers_of_writes_arrive(wasm: Path) -> None:
+    program = "nest(0, z) :- !. nest(N, s(T)) :- M is N - 1, nest(M, T)."
+    with PrologPool(wasm=wasm, program=program, replicas=1, workers="processes") as pool:
+        answer = pool.execute("nest(5000, X)")
+
+    assert answer is not None
+    assert str(answer["X"]).count("s(") == 5000
