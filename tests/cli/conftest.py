@@ -14,8 +14,6 @@ from typer.testing import CliRunner
 
 from replicate.cli.app import app
 from replicate.cli.terminal import terminal
-from replicate.errors import CacheError
-from replicate_trealla.fetch import module_path
 
 KV = Path(__file__).parents[2] / "adapters/replicate_kv/kv.wasm"
 
@@ -28,17 +26,6 @@ class Result:
 
 
 Run = Callable[..., Result]
-
-
-@pytest.fixture(scope="session")
-def trealla() -> Path:
-    """Give Trealla's module; without it, and without a way to fetch it, skip, except in CI."""
-    try:
-        return module_path()
-    except CacheError as error:
-        if os.environ.get("CI"):
-            raise
-        pytest.skip(f"Trealla's module can't be had here: {error}")
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,8 +12,6 @@ import pytest
 
 from replicate.cli.bench.rounds import Pace
 from replicate.configuration import usable_cores
-from replicate.errors import CacheError
-from replicate_trealla.fetch import module_path
 
 Run = Callable[..., Any]
 SMALL = ("--sizes", "1", "--threads", "3", "--rounds", "1")
@@ -24,17 +21,6 @@ SMALL = ("--sizes", "1", "--threads", "3", "--rounds", "1")
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     pace = Pace(batch_seconds=1e-6, batches=1, crowd_seconds=1e-4, spins=1000)
     monkeypatch.setattr("replicate.cli.bench.rounds.DEFAULT_PACE", pace)
-
-
-@pytest.fixture(scope="module")
-def trealla() -> Path:
-    """Give Trealla's module; without it, and without a way to fetch it, skip, except in CI."""
-    try:
-        return module_path()
-    except CacheError as error:
-        if os.environ.get("CI"):
-            raise
-        pytest.skip(f"Trealla's module can't be had here: {error}")
 
 
 @pytest.mark.usefixtures("quick")

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-
-from replicate.errors import CacheError
-from replicate_trealla.fetch import module_path
 
 _ROOT = Path(__file__).parents[2]
 _EXPECTED = Path(__file__).parent / "expected"
@@ -18,20 +14,13 @@ _SERVICE = "prolog_service"  # runs until it's stopped; it has tests of its own
 _EXAMPLES = sorted(path for path in (_ROOT / "examples").glob("*.py") if path.stem != _SERVICE)
 
 
-def _need_guests(example: Path) -> None:
-    if "replicate_trealla" in example.read_text("utf-8") and not os.environ.get("CI"):
-        try:
-            module_path()
-        except CacheError as error:
-            pytest.skip(f"Trealla's module can't be had here: {error}")
-
-
 @pytest.mark.parametrize("example", _EXAMPLES, ids=lambda path: path.stem)
-def test_prints_what_is_expected(example: Path, tmp_path: Path) -> None:
+def test_prints_what_is_expected(example: Path, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     expected = _EXPECTED / f"{example.stem}.txt"
     assert expected.exists(), f"what {example.name} should print goes into {expected.relative_to(_ROOT)}"
 
-    _need_guests(example)
+    if "replicate_trealla" in example.read_text("utf-8"):
+        request.getfixturevalue("trealla")
     # From another folder, as whoever copies the file would.
     done = subprocess.run(
         [sys.executable, "-W", "error", str(example)], cwd=tmp_path, capture_output=True, text=True, timeout=120

@@ -20,9 +20,6 @@ from typing import IO, Any
 import attrs
 import pytest
 
-from replicate.errors import CacheError
-from replicate_trealla.fetch import module_path
-
 httpx = pytest.importorskip("httpx")
 pytest.importorskip("uvicorn")
 pytest.importorskip("starlette")
@@ -61,14 +58,8 @@ def _pass_on(file: IO[str], lines: queue.Queue[str]) -> None:
 
 
 @pytest.fixture(scope="module")
-def start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Server]]:
+def start(trealla: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Server]]:
     """Start services on ports that the system chooses."""
-    try:
-        module_path()
-    except CacheError as error:
-        if os.environ.get("CI"):
-            raise
-        pytest.skip(f"Trealla's module can't be had here: {error}")
     folder = tmp_path_factory.mktemp("service")
     (folder / "program.pl").write_text(_PROGRAM)
     started: list[tuple[subprocess.Popen[str], threading.Thread]] = []

@@ -10,22 +10,9 @@ from typing import Any
 import pytest
 from blocking import BlockingPool
 
-from replicate.errors import CacheError
 from replicate_trealla import Prolog, PrologPool
-from replicate_trealla.fetch import module_path
 
 PUSH = os.environ.get("REPLICATE_TREALLA_PUSH_WASM")
-
-
-@pytest.fixture(scope="session")
-def npm_module() -> Path:
-    """Give the npm build: from the cache, or fetched through npm."""
-    try:
-        return module_path()
-    except CacheError as error:
-        if os.environ.get("CI"):
-            raise
-        pytest.skip(f"the Trealla module can't be fetched: {error}")
 
 
 @pytest.fixture(
@@ -45,7 +32,7 @@ def wasm(request: pytest.FixtureRequest) -> Path:
     """Give the module of each ABI."""
     if request.param == "push":
         return Path(PUSH or "")
-    path: Path = request.getfixturevalue("npm_module")
+    path: Path = request.getfixturevalue("trealla")
     return path
 
 

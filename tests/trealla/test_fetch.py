@@ -175,6 +175,6 @@ def test_a_path_that_is_no_file_is_told_with_where_it_came_from(cache: Path, mon
         fetch.module_path()
 
 
-def test_the_pinned_digest_is_the_npm_module_s(npm_module: Path) -> None:
+def test_the_pinned_digest_is_the_npm_module_s(trealla: Path) -> None:
     if not os.environ.get("REPLICATE_TREALLA_WASM"):
-        assert hashlib.sha256(npm_module.read_bytes()).hexdigest() == fetch.DIGEST
+        assert hashlib.sha256(trealla.read_bytes()).hexdigest() == fetch.DIGEST

@@ -287,10 +287,10 @@ def test_a_module_that_cannot_be_watched_is_reset_after_each_read(
         watch._watched.cache_clear()
 
 
-def test_every_builtin_is_found_and_the_module_stays_what_it_was(npm_module: Path) -> None:
+def test_every_builtin_is_found_and_the_module_stays_what_it_was(trealla: Path) -> None:
     from replicate.binary import read_module
 
-    wasm = module_path(npm_module).read_bytes()
+    wasm = module_path(trealla).read_bytes()
     info = read_module(wasm)
     base, functions = watch._only_element_segment(wasm, info) or (0, [])
     names = watch.find_builtins(wasm, info, range(base, base + len(functions)))

@@ -246,8 +246,8 @@ def test_every_answer_under_32_threads_is_right(wasm: Path) -> None:
         assert pool.stats().idle == 3
 
 
-def test_one_interpreter_without_a_pool(npm_module: Path) -> None:
-    with Prolog(wasm=npm_module, program="p(1). p(2).") as prolog:
+def test_one_interpreter_without_a_pool(trealla: Path) -> None:
+    with Prolog(wasm=trealla, program="p(1). p(2).") as prolog:
         assert [answer["X"] for answer in prolog.query("p(X)")] == [1, 2]
         with pytest.raises(ConsultError):
             prolog.consult_text("q(1). q(")
@@ -259,8 +259,8 @@ def test_one_interpreter_without_a_pool(npm_module: Path) -> None:
         prolog.query_once("true")
 
 
-def test_a_closed_pool_says_so(npm_module: Path) -> None:
-    pool = PrologPool(wasm=npm_module, replicas=1)
+def test_a_closed_pool_says_so(trealla: Path) -> None:
+    pool = PrologPool(wasm=trealla, replicas=1)
     pool.close()
     with pytest.raises(PoolClosedError):
         pool.query_once("true")
@@ -283,7 +283,7 @@ def test_without_npm_the_way_out_is_told(monkeypatch: pytest.MonkeyPatch, tmp_pa
         PrologPool()
 
 
-def test_a_wrong_checksum_keeps_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, npm_module: Path) -> None:
+def test_a_wrong_checksum_keeps_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, trealla: Path) -> None:
     monkeypatch.setenv("REPLICATE_CACHE_DIR", str(tmp_path))
     monkeypatch.delenv("REPLICATE_TREALLA_WASM", raising=False)
     monkeypatch.setattr(fetch, "DIGEST", "0" * 64)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from replicate_trealla import Answer, Compound, ConsultError, PrologError, PrologSyntaxError, Term, Variable
+from replicate_trealla import Answer, Atom, Compound, ConsultError, PrologError, PrologSyntaxError, Term, Variable
 from replicate_trealla.writing import Writer
 
 __all__ = ["answer_text", "error_text"]
 
 _GOAL = 999
+_READING = Atom("/")(Atom("read_term_from_chars"), 3)
 
 
 def answer_text(answer: Answer, writer: Writer, width: int) -> str:
@@ -26,8 +27,10 @@ def _local(goal: Term) -> Term:
 def error_text(error: PrologError, writer: Writer) -> str:
     """Write what a goal threw, without the goal, which is in sight, or a program's fault, with its place."""
     ball = error.ball
+    if isinstance(error, PrologSyntaxError) and isinstance(ball, Compound) and ball.args[-1] == _READING:
+        # Its place would be one in what the goal was wrapped into.
+        kind = ball.args[0]
+        return f"syntax error: {writer.write(kind.args[0] if isinstance(kind, Compound) else kind)}"
     if ball is None or (isinstance(error, ConsultError) and error.line is not None):
         return str(error)
-    if isinstance(error, PrologSyntaxError) and isinstance(ball, Compound) and isinstance(ball.args[0], Compound):
-        return f"syntax error: {writer.write(ball.args[0].args[0])}"
     return writer.write(ball)
