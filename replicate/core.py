@@ -99,6 +99,16 @@ def check_core(core: Any, kind: str) -> None:
         raise PoolOptionError(f"a pool isn't made of {core!r:.80}: open it, with {kind}.open(...)")
 
 
+def _count_references() -> int:
+    """Count the references to what only a dict holds, and a variable: how many that are is the interpreter's business."""
+    owners: dict[Hashable, object] = {None: object()}
+    transaction: Any = owners.get(None)
+    return sys.getrefcount(transaction)
+
+
+_HELD_BY_NOBODY = _count_references()
+
+
 class Transaction(Protocol):
     """Be what holds replicas, the leader or the image: whoever can't go on tells `PoolCore.abandon` of it."""
 
@@ -251,8 +261,7 @@ class PoolCore:
             return
         with self.lock:
             slots = len(self.state.held(transaction))
-        # Besides the slots: `owners`, the variable here, and the argument of the function that counts.
-        if sys.getrefcount(transaction) <= slots + 3:
+        if sys.getrefcount(transaction) <= slots + _HELD_BY_NOBODY:
             self.abandon(transaction)
 
     def _enter(self, owner: Hashable, transaction: object) -> None:
