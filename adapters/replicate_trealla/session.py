@@ -14,11 +14,11 @@ import struct
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
-from replicate.errors import AdapterError, NestedTransactionError
+from replicate.errors import AdapterError, NestedTransactionError, ReplicateError, Trap, TrapCode
 from replicate_trealla import output
 from replicate_trealla.answers import is_answer
 from replicate_trealla.calling import Calls
-from replicate_trealla.errors import InterpreterError, OutOfMemoryError
+from replicate_trealla.errors import InterpreterError, OutOfMemoryError, PrologResourceError, StackOverflowError
 from replicate_trealla.mailbox import ENDED, KEY, MAILBOX, MASK
 from replicate_trealla.refusals import Refusals
 from replicate_trealla.watch import EXPORT
@@ -332,6 +332,19 @@ class Session:
                 "give a larger max_memory"
             )
 
+    def _reason(self, trap: Trap) -> PrologResourceError | None:
+        """Give what a trap comes from, if it's a lack of something."""
+        if trap.code is TrapCode.STACK_OVERFLOW:
+            return StackOverflowError(
+                "the goal's terms are nested too deep for the interpreter's own stack",
+                code=trap.code,
+                frames=trap.frames,
+            )
+        with suppress(ReplicateError):
+            if self._refusals.take():
+                return OutOfMemoryError("the interpreter was refused memory, and trapped: give a larger max_memory")
+        return None
+
     def _free_server(self) -> tuple[int, bool]:
         """Give a query that can serve, and whether it's one for this purpose only."""
         return (self._open_server(), True) if self.pointers.streaming else (self.pointers.server, False)
@@ -369,7 +382,7 @@ class Session:
                 # It may have stood still by itself: sleep/1, yield/0.
                 if not alive or not self.guest.call("pl_did_yield", server):
                     raise self._ended()
-        except BaseException:
+        except BaseException as error:
             self.broken = True
             # Whoever catches this isn't to hand a dead interpreter on.
             with suppress(Exception):
@@ -377,6 +390,9 @@ class Session:
             # An iterator that can't be closed properly mustn't hide why it's closed.
             with suppress(Exception):
                 self.abandon_calls()
+            reason = self._reason(error) if isinstance(error, Trap) else None
+            if reason is not None:
+                raise reason from error
             raise
         finally:
             output.current.taker = previous

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+import pickle
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from replicate.errors import ReplicateError
+from replicate.errors import Trap
 from replicate_trealla import (
     ConsultError,
     InterpreterError,
@@ -17,6 +18,7 @@ from replicate_trealla import (
     PrologPool,
     PrologResourceError,
     PrologSyntaxError,
+    StackOverflowError,
 )
 from replicate_trealla.refusals import find_errno
 
@@ -97,11 +99,27 @@ def test_where_the_c_library_notes_refusals_is_found_in_the_code(wasm: Path) -> 
     assert find_errno(store * 2) == find_errno(store * 4 + other * 4) == find_errno(b"") == 0
 
 
-def test_a_trap_for_want_of_memory_is_an_error(wasm: Path) -> None:
+def test_a_trap_for_want_of_memory_says_so(wasm: Path) -> None:
     with PrologPool(wasm=wasm, replicas=1, max_memory=64 << 20, program=GREEDY) as pool:
-        with pytest.raises(ReplicateError):
-            pool.query_once("double(abcdefgh)", timeout=2)
-        assert pool.query_once("true") == {}
+        for ask in (pool.query_once, pool.execute):
+            with pytest.raises(PrologResourceError, match="memory"):
+                ask("double(abcdefgh)", timeout=30)
+            assert pool.query_once("true") == {}
+
+
+@pytest.mark.parametrize(
+    "goal", ["X = " + "s(" * 30_000 + "z" + ")" * 30_000, "nest(10000, X), copy_term(X, Y), X == Y"]
+)
+def test_terms_nested_too_deep_overflow_a_stack_and_say_so(wasm: Path, goal: str) -> None:
+    program = "nest(0, z) :- !. nest(N, s(T)) :- M is N - 1, nest(M, T)."
+    with PrologPool(wasm=wasm, replicas=1, program=program) as pool:
+        for ask in (pool.query_once, pool.query_all, pool.execute, lambda goal: pool.query(goal, stream=True).all()):
+            with pytest.raises(StackOverflowError, match="nested too deep") as caught:
+                ask(goal)
+            assert isinstance(caught.value, PrologResourceError)
+            assert isinstance(caught.value, Trap)
+            assert pickle.loads(pickle.dumps(caught.value)).code is caught.value.code
+            assert pool.query_once("true") == {}
 
 
 def test_an_interpreter_without_memory_is_lost_and_says_so(wasm: Path) -> None:
