@@ -24,6 +24,7 @@ from replicate_trealla.errors import (
     PrologError,
     PrologResourceError,
     PrologSyntaxError,
+    StackOverflowError,
     TermError,
 )
 from replicate_trealla.from_terms import convert
@@ -59,6 +60,7 @@ __all__ = [
     "PrologResourceError",
     "PrologSyntaxError",
     "Query",
+    "StackOverflowError",
     "Term",
     "TermError",
     "TreallaAdapter",

@@ -17,6 +17,7 @@ from replicate_trealla.interpreter import Interpreter, register_held
 from replicate_trealla.predicates import Predicates, make_predicate
 from replicate_trealla.programs import as_paths, program_of, read_programs
 from replicate_trealla.randomness import checked_seed, find_seed, set_seed, write_seed
+from replicate_trealla.refusals import note_errno
 from replicate_trealla.watch import Watched, watched
 
 if TYPE_CHECKING:
@@ -154,8 +155,10 @@ class TreallaAdapter(Adapter):
 
     def start(self, guest: Guest) -> None:
         """Start the interpreter on the leader and load the programs; raise `AdapterError` if it isn't a Trealla."""
+        path = fetch.module_path(self._wasm)
+        note_errno(guest, path.read_bytes())
         abi.start(guest)
-        find_seed(guest, fetch.module_path(self._wasm))
+        find_seed(guest, path)
         set_seed(guest, self._seed)
         interpreter = Interpreter(guest)
         for held in self.held:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from replicate.errors import ArgumentError, ReplicateError
+from replicate.errors import ArgumentError, Frame, ReplicateError, Trap, TrapCode
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -20,6 +21,7 @@ __all__ = [
     "PrologError",
     "PrologResourceError",
     "PrologSyntaxError",
+    "StackOverflowError",
     "TermError",
 ]
 
@@ -50,6 +52,17 @@ class PrologError(ReplicateError):
 
 class PrologResourceError(PrologError):
     """Report a goal that needed more of something than there is: memory, in the first place; see `max_memory`."""
+
+
+class StackOverflowError(PrologResourceError, Trap):
+    """Report a goal whose terms are nested deeper than the interpreter's own stack lets it go; the interpreter is lost.
+
+    A pool goes on with a fresh one; a single `Prolog` can't be used any more.
+    """
+
+    def __init__(self, message: str, *, code: TrapCode = TrapCode.STACK_OVERFLOW, frames: Iterable[Frame] = ()) -> None:
+        PrologResourceError.__init__(self, message)
+        Trap.__init__(self, message, code=code, frames=frames)
 
 
 class ConsultError(PrologError):

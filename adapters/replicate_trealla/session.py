@@ -14,12 +14,13 @@ import struct
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
-from replicate.errors import AdapterError, NestedTransactionError
+from replicate.errors import AdapterError, NestedTransactionError, ReplicateError, Trap, TrapCode
 from replicate_trealla import output
 from replicate_trealla.answers import is_answer
 from replicate_trealla.calling import Calls
-from replicate_trealla.errors import InterpreterError, OutOfMemoryError
+from replicate_trealla.errors import InterpreterError, OutOfMemoryError, PrologResourceError, StackOverflowError
 from replicate_trealla.mailbox import ENDED, KEY, MAILBOX, MASK
+from replicate_trealla.refusals import Refusals
 from replicate_trealla.watch import EXPORT
 
 if TYPE_CHECKING:
@@ -116,6 +117,7 @@ class Session:
 
     __slots__ = (
         "_calls",
+        "_catches",
         "_err",
         "_first",
         "_flags_changed",
@@ -125,8 +127,8 @@ class Session:
         "_messages",
         "_notes",
         "_out",
+        "_refusals",
         "_settled",
-        "_size",
         "_stream",
         "_streams",
         "_text",
@@ -152,7 +154,9 @@ class Session:
         self._settled = False
         self._lost = False
         self._flags_changed = False
-        self._size = guest.memory.size
+        self._refusals = Refusals(guest)
+        self._catches = "pl_capture_reset" in guest.exports
+        """Running out of memory can be caught."""
         self._text: bytes | None = None
         self._calls: Calls | None = None
         self._stream = 0
@@ -167,7 +171,7 @@ class Session:
         """Go on with the next handle on the same instance, whose state is that of the interpreter that this is about."""
         self.guest = guest
         self.memory = guest.memory
-        self._size = guest.memory.size
+        self._refusals = Refusals(guest)
         self.broken = self._settled = self._lost = self._flags_changed = False
         self._text = None
         self.inside = False
@@ -213,7 +217,6 @@ class Session:
         server, spare = self._free_server()
         self._write(request)
         self._drive(server, _ALL if limit is None else min(limit, _ALL))
-        self._check_memory()
         if spare:
             self.guest.call("pl_done", server)
         messages, self._messages = self._messages, []
@@ -246,7 +249,6 @@ class Session:
         self._streams[number] = (server, spare)
         # The request is where the next one will be written, so the first answer can't wait until it's asked for.
         self._drive(server, 1, stream=number)
-        self._check_memory()
         self._first[number] = self._messages.pop()
         return number
 
@@ -315,22 +317,33 @@ class Session:
         self.memory.write(self.pointers.request, request)
 
     def _check_memory(self) -> None:
-        """Raise `OutOfMemoryError` if a goal without an answer has probably run out of memory.
+        """Raise `OutOfMemoryError` if memory was refused while a goal ran, and the goal doesn't say so by throwing.
 
-        In Trealla 0.23 that makes a ``catch/3`` fail, and nothing tells it from other failures but the size of the memory: it
-        has grown since this handle's first request, and couldn't grow as much again.
+        In Trealla 0.23 the innermost ``catch/3`` fails then, and whatever comes after that is another branch. Newer ones throw
+        what a goal may catch and see to; there only a goal without another answer is suspicious.
         """
-        if self._messages[-1][0] != _END or len(self._messages) > 1:
+        if not self._refusals.take():
             return
-        size = self.memory.size
-        limit = self.memory.limit or _LARGEST
-        if size > self._size and 2 * size - self._size > limit:
-            self.broken = True
-            self.guest.state[KEY] = ENDED
+        last = self._messages[-1][0] if self._messages else _END
+        if last == _END or (is_answer(last) and not self._catches):
             raise OutOfMemoryError(
-                f"the goal found no answer, and took nearly all memory there may be ({size >> 20} of {limit >> 20} MiB): "
-                "Trealla may have failed for want of it; give a larger max_memory"
+                f"the interpreter ran out of memory ({self.memory.size >> 20} of "
+                f"{(self.memory.limit or _LARGEST) >> 20} MiB are taken), and went on as if a part of the goal had failed: "
+                "give a larger max_memory"
             )
+
+    def _reason(self, trap: Trap) -> PrologResourceError | None:
+        """Give what a trap comes from, if it's a lack of something."""
+        if trap.code is TrapCode.STACK_OVERFLOW:
+            return StackOverflowError(
+                "the goal's terms are nested too deep for the interpreter's own stack",
+                code=trap.code,
+                frames=trap.frames,
+            )
+        with suppress(ReplicateError):
+            if self._refusals.take():
+                return OutOfMemoryError("the interpreter was refused memory, and trapped: give a larger max_memory")
+        return None
 
     def _free_server(self) -> tuple[int, bool]:
         """Give a query that can serve, and whether it's one for this purpose only."""
@@ -364,11 +377,12 @@ class Session:
                 if self._settled:
                     if self._lost:
                         raise self._ended()
+                    self._check_memory()
                     return
                 # It may have stood still by itself: sleep/1, yield/0.
                 if not alive or not self.guest.call("pl_did_yield", server):
                     raise self._ended()
-        except BaseException:
+        except BaseException as error:
             self.broken = True
             # Whoever catches this isn't to hand a dead interpreter on.
             with suppress(Exception):
@@ -376,6 +390,9 @@ class Session:
             # An iterator that can't be closed properly mustn't hide why it's closed.
             with suppress(Exception):
                 self.abandon_calls()
+            reason = self._reason(error) if isinstance(error, Trap) else None
+            if reason is not None:
+                raise reason from error
             raise
         finally:
             output.current.taker = previous

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+import pickle
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from replicate.errors import ReplicateError
+from replicate.errors import Trap
 from replicate_trealla import (
     ConsultError,
     InterpreterError,
@@ -17,7 +18,9 @@ from replicate_trealla import (
     PrologPool,
     PrologResourceError,
     PrologSyntaxError,
+    StackOverflowError,
 )
+from replicate_trealla.refusals import find_errno
 
 GREEDY = "deep(X) :- deep(s(X)). count(N) :- M is N + 1, count(M), true. double(A) :- atom_concat(A, A, B), double(B)."
 SMALL = 48 << 20
@@ -56,6 +59,8 @@ def test_a_goal_s_syntax_error_has_a_place(shared: Prolog, goal: str, line: int 
         "(deep(x) ; true)",
         "\\+ deep(x)",
         "forall(deep(x), true)",
+        "(catch(deep(x), _, true) ; true)",
+        "\\+ catch(deep(x), _, true)",
     ],
 )
 def test_no_memory_never_looks_like_no_answer(wasm: Path, goal: str) -> None:
@@ -67,11 +72,54 @@ def test_no_memory_never_looks_like_no_answer(wasm: Path, goal: str) -> None:
         assert pool.query_once("fail") is None
 
 
-def test_a_trap_for_want_of_memory_is_an_error(wasm: Path) -> None:
+@pytest.mark.parametrize("goal", ["findall(X, between(1, 100000, X), L), fail", "numlist(1, 20000, L), fail"])
+@pytest.mark.parametrize("limit", [40 << 20, 48 << 20])
+def test_a_goal_that_fails_near_the_limit_just_fails(wasm: Path, goal: str, limit: int) -> None:
+    with Prolog(wasm=wasm, max_memory=limit) as prolog:
+        assert prolog.query_once(goal) is None
+        assert prolog.query_once("true") == {}
+
+
+def test_memory_that_was_refused_to_one_goal_is_not_held_against_the_next(wasm: Path) -> None:
+    with PrologPool(wasm=wasm, replicas=1, max_memory=SMALL, program=GREEDY) as pool:
+        for _ in range(3):
+            with pytest.raises(PrologResourceError):
+                pool.query_once("catch(count(0), _, true)")
+            assert pool.query_once("fail") is None
+            assert pool.query_all("member(X, [1, 2])") == [{"X": 1}, {"X": 2}]
+
+
+def test_where_the_c_library_notes_refusals_is_found_in_the_code(wasm: Path) -> None:
+    assert find_errno(wasm.read_bytes()) > 0
+    # i32.const 1024, i32.const 48, i32.store; and the address as offset
+    store, offset = b"\x41\x80\x08\x41\x30\x36\x02\x00", b"\x41\x00\x41\x30\x36\x02\x80\x08"
+    other = b"\x41\x80\x10\x41\x30\x36\x02\x00"
+    assert find_errno(store * 5 + offset) == 1024
+    assert find_errno(store * 8 + other) == 1024
+    assert find_errno(store * 2) == find_errno(store * 4 + other * 4) == find_errno(b"") == 0
+
+
+def test_a_trap_for_want_of_memory_says_so(wasm: Path) -> None:
     with PrologPool(wasm=wasm, replicas=1, max_memory=64 << 20, program=GREEDY) as pool:
-        with pytest.raises(ReplicateError):
-            pool.query_once("double(abcdefgh)", timeout=2)
-        assert pool.query_once("true") == {}
+        for ask in (pool.query_once, pool.execute):
+            with pytest.raises(PrologResourceError, match="memory"):
+                ask("double(abcdefgh)", timeout=30)
+            assert pool.query_once("true") == {}
+
+
+@pytest.mark.parametrize(
+    "goal", ["X = " + "s(" * 30_000 + "z" + ")" * 30_000, "nest(10000, X), copy_term(X, Y), X == Y"]
+)
+def test_terms_nested_too_deep_overflow_a_stack_and_say_so(wasm: Path, goal: str) -> None:
+    program = "nest(0, z) :- !. nest(N, s(T)) :- M is N - 1, nest(M, T)."
+    with PrologPool(wasm=wasm, replicas=1, program=program) as pool:
+        for ask in (pool.query_once, pool.query_all, pool.execute, lambda goal: pool.query(goal, stream=True).all()):
+            with pytest.raises(StackOverflowError, match="nested too deep") as caught:
+                ask(goal)
+            assert isinstance(caught.value, PrologResourceError)
+            assert isinstance(caught.value, Trap)
+            assert pickle.loads(pickle.dumps(caught.value)).code is caught.value.code
+            assert pool.query_once("true") == {}
 
 
 def test_an_interpreter_without_memory_is_lost_and_says_so(wasm: Path) -> None:
