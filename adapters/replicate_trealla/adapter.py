@@ -115,7 +115,7 @@ class TreallaAdapter(Adapter):
             folders.append(Preopen(os.fspath(library), _LIBRARY, read_only=True))
             args += ["--library", _LIBRARY]
         # Quiet mode stops loading at an unknown directive without a message, which is why it isn't the rule.
-        args += ["-q"] * quiet + ["-t"] * trace
+        args += ["-q"] * bool(quiet) + ["-t"] * bool(trace)
         self.wasi = Wasi(
             args=args,
             env=env or {},
