@@ -36,6 +36,10 @@ class Adapter(abc.ABC):
     wasi: Wasi | None = None
     """What the guest gets of the world outside, unless the pool is told otherwise; None: no WASI imports are given."""
 
+    beside_guest: ClassVar[bool] = False
+    """Its parts talk to each other beside the guest, so that in worker processes all of it has to be there: such an adapter is
+    refused where it can't be pickled. Others run in the pool's own process then."""
+
     @abc.abstractmethod
     def source(self) -> bytes | str | Path:
         """Give the module: binary, WAT text or a path."""

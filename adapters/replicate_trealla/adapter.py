@@ -81,6 +81,7 @@ class TreallaAdapter(Adapter):
     """
 
     name: ClassVar[str] = "trealla"
+    beside_guest: ClassVar[bool] = True
     wasi: Wasi
 
     def __init__(
@@ -101,7 +102,8 @@ class TreallaAdapter(Adapter):
         trace: bool = False,
         predicates: Predicates | None = None,
     ) -> None:
-        self._wasm = wasm
+        # Not as a path: Python 3.13 pickles those in a way that others can't read.
+        self._wasm = None if wasm is None else os.fspath(wasm)
         self._found: Watched | None = None
         given = () if program is None else (program_of(program),)
         self._programs = given + read_programs(as_paths(consult))

@@ -16,7 +16,7 @@ from typing import Any
 import attrs
 
 from replicate.adapter import Adapter
-from replicate.errors import ImportTypeError
+from replicate.errors import ImportTypeError, UnsupportedError
 from replicate.imports import CompanionFunction, HostFunction, HostGlobal, Imports
 from replicate.limits import ResourceLimits
 from replicate.linking import Linkage, LinkedFunction, LinkedGlobal
@@ -98,6 +98,11 @@ def ship(
     own_adapter = None
     if adapter is not None and root_of(type(adapter).__module__) is not None:
         own_adapter = _loadable(adapter, can_load)
+    if adapter is not None and own_adapter is None and adapter.beside_guest:
+        raise UnsupportedError(
+            f"adapter {adapter.name!r} has to be carried to the worker processes, and can't be: {_why_not(adapter)}; "
+            "give it functions and objects of modules that can be imported there, or use workers='threads'"
+        )
     own_wasi, sinks = None, {}
     if wasi is not None and not (own_adapter is not None and adapter is not None and wasi is adapter.wasi):
         plain = wasi
@@ -144,6 +149,14 @@ def ship(
         hosts=tuple(hosts),
         adapter_ships=own_adapter is not None,
     )
+
+
+def _why_not(value: object) -> str:
+    try:
+        pickle.dumps(value, 5)
+    except Exception as error:
+        return str(error)
+    return "the workers' interpreter can't read it"
 
 
 def _find(layers: list[Imports], module: str, name: str) -> Any:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import pickle
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from replicate.errors import EngineUnavailableError, GuestTimeoutError
+from replicate.errors import EngineUnavailableError, GuestTimeoutError, UnsupportedError
 from replicate.processes.interpreters import find_interpreter
-from replicate_trealla import Atom, PrologError, PrologPool
+from replicate_trealla import Atom, PrologError, PrologPool, TreallaAdapter
 from replicate_trealla.errors import ConsultError
 
 if sys.platform != "linux":
@@ -85,3 +86,22 @@ def test_deep_answers_of_writes_arrive(wasm: Path) -> None:
 
     assert answer is not None
     assert str(answer["X"]).count("s(") == 5000
+
+
+def test_an_adapter_that_cannot_be_carried_to_a_worker_is_refused(wasm: Path) -> None:
+    """Half of it there and half of it here would wait for each other for ever."""
+    with pytest.raises(
+        UnsupportedError, match="'trealla' has to be carried to the worker processes.*workers='threads'"
+    ):
+        PrologPool(wasm=wasm, workers="processes", stdout=lambda line: None)
+
+
+def test_adapters_are_pickled_without_paths(wasm: Path, tmp_path: Path) -> None:
+    """Python 3.13 pickles paths in a way that other versions can't read."""
+    program = tmp_path / "program.pl"
+    program.write_text("p(1).")
+    adapter = TreallaAdapter(
+        wasm=wasm, consult=[program], preopens={"/data": tmp_path}, library=tmp_path, files={"/files/x.pl": "x(1)."}
+    )
+    adapter.source()
+    assert b"pathlib" not in pickle.dumps(adapter, 5)
