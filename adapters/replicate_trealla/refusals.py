@@ -25,7 +25,7 @@ _LEAST = 3
 """So many stores there are at least."""
 # i32.const ADDRESS, i32.const 48, i32.store; or with the address as the store's offset.
 _STORES = re.compile(rb"\x41(\x00|[\x80-\xff]{1,4}[\x00-\x7f])\x41\x30\x36\x02([\x80-\xff]{0,4}[\x00-\x7f])", re.DOTALL)
-_NUMBER = struct.Struct("<I")
+_NOTED = struct.pack("<I", _ENOMEM)
 
 
 def find_errno(wasm: bytes) -> int:
@@ -59,7 +59,7 @@ class Refusals:
 
     def take(self) -> bool:
         """Tell whether memory was refused since this was last asked."""
-        if not self._address or self._memory.unpack("<I", self._address)[0] != _ENOMEM:
+        if not self._address or self._memory.read(self._address, 4) != _NOTED:
             return False
-        self._memory.write(self._address, _NUMBER.pack(0))
+        self._memory.write(self._address, bytes(4))
         return True
