@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias, TypedDict
 
 from replicate.adapter import Adapter, ResetRule
@@ -11,6 +12,7 @@ from replicate.configuration import Workers, wants_processes
 from replicate.errors import AdapterError, ArgumentRangeError, UnsupportedError
 from replicate.imports import ImportValue
 from replicate.wasi import Clock, Preopen, SystemClock, Wasi
+from replicate.wasi.config import preopens_of
 from replicate_trealla import abi, fetch, mailbox, output
 from replicate_trealla.files import GivenFiles
 from replicate_trealla.interpreter import Interpreter, register_held
@@ -104,6 +106,7 @@ class TreallaAdapter(Adapter):
     ) -> None:
         # Not as a path: Python 3.13 pickles those in a way that others can't read.
         self._wasm = None if wasm is None else os.fspath(wasm)
+        self._at: str | None = None
         self._found: Watched | None = None
         given = () if program is None else (program_of(program),)
         self._programs = given + read_programs(as_paths(consult))
@@ -111,7 +114,7 @@ class TreallaAdapter(Adapter):
         self._files = GivenFiles(files or {})
         self.held = [make_predicate(indicator, function) for indicator, function in (predicates or {}).items()]
         """The predicates, to be held as long as there are instances."""
-        folders = [*_folders(preopens), *self._files.preopens]
+        folders = [*preopens_of(preopens), *self._files.preopens]
         args = ["tpl", "--ns"]
         if library is not None:
             folders.append(Preopen(os.fspath(library), _LIBRARY, read_only=True))
@@ -140,8 +143,14 @@ class TreallaAdapter(Adapter):
 
     def _module(self) -> Watched:
         if self._found is None:
-            self._found = watched(fetch.module_path(self._wasm))
+            self._found = watched(self._path())
         return self._found
+
+    def _path(self) -> Path:
+        if self._at is None:
+            # Looking for it reads all of it, for its checksum.
+            self._at = os.fspath(fetch.module_path(self._wasm))
+        return Path(self._at)
 
     def __getstate__(self) -> dict[str, Any]:
         # The module goes to worker processes by another way.
@@ -157,8 +166,8 @@ class TreallaAdapter(Adapter):
 
     def start(self, guest: Guest) -> None:
         """Start the interpreter on the leader and load the programs; raise `AdapterError` if it isn't a Trealla."""
-        path = fetch.module_path(self._wasm)
-        note_errno(guest, path.read_bytes())
+        path = self._path()
+        note_errno(guest, path)
         abi.start(guest)
         find_seed(guest, path)
         set_seed(guest, self._seed)
@@ -176,12 +185,6 @@ class TreallaAdapter(Adapter):
         """Give a replica random numbers of its own, unless they're to repeat."""
         if self._seed is None:
             write_seed(guest)
-
-
-def _folders(preopens: Preopens) -> list[Preopen]:
-    if isinstance(preopens, Mapping):
-        return [Preopen(host, guest) for guest, host in preopens.items()]
-    return list(preopens)
 
 
 def refuses_mutations(adapter: TreallaAdapter, on_mutation: OnMutation) -> bool:

@@ -50,6 +50,12 @@ def module_path(wasm: str | os.PathLike[str] | None = None, *, progress: Progres
     return fetch(progress=progress)
 
 
+def fingerprint(module: Path) -> tuple[Path, int, int]:
+    """Tell a module's file from what may lie there at another time: by its path, its size, and when it was changed (ns)."""
+    status = module.stat()
+    return module, status.st_size, status.st_mtime_ns
+
+
 def cached_path() -> Path:
     """Say where the fetched module is kept."""
     return cache_folder() / "trealla" / f"trealla-{PACKAGE.rpartition('@')[2]}.wasm"

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from replicate.errors import ArgumentTypeError
+from replicate_trealla.fetch import fingerprint
 from replicate_trealla.interpreter import Interpreter
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ _MARKS = (0x2C5A3B71, 0x1D8E94A7)
 _PROOF = 0x35B1F00D
 _LARGEST = 0x7FFFFFFF
 _source = random.SystemRandom()
-_known: dict[tuple[str, int, int], int] = {}
+_known: dict[tuple[Path, int, int], int] = {}
 """Addresses by module: its globals are where they are."""
 
 
@@ -43,8 +44,7 @@ def checked_seed(seed: int | None) -> int | None:
 
 def find_seed(guest: Guest, module: Path) -> None:
     """Find where the generator's state is in a guest of this module, and note that in the guest's state."""
-    file = module.stat()
-    key = (str(module), file.st_mtime_ns, file.st_size)
+    key = fingerprint(module)
     address = _known.get(key)
     if address is None:
         address = _known[key] = _search(guest)

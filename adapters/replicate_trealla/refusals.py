@@ -6,12 +6,15 @@ there are dozens in the module's code. That address is looked for there, and wha
 
 from __future__ import annotations
 
+import functools
 import re
 import struct
 from collections import Counter
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from replicate.binary.cursor import Cursor
+from replicate_trealla.fetch import fingerprint
 
 if TYPE_CHECKING:
     from replicate.handles import Guest, Memory
@@ -43,23 +46,27 @@ def _constant(encoded: bytes) -> int:
     return Cursor(encoded, 0, len(encoded)).s32() & 0xFFFFFFFF if len(encoded) > 1 else encoded[0]
 
 
-def note_errno(guest: Guest, wasm: bytes) -> None:
-    """Find the address and keep it in the guest's state, for all replicas."""
-    guest.state[_KEY] = find_errno(wasm)
+@functools.lru_cache(4)
+def _errno_in(module: Path, size: int, changed: int) -> int:
+    return find_errno(module.read_bytes())
+
+
+def note_errno(guest: Guest, module: Path) -> None:
+    """Find the address in a module's file and keep it in the guest's state, for all replicas."""
+    guest.state[_KEY] = _errno_in(*fingerprint(module))
 
 
 class Refusals:
-    """Tell whether memory was refused, on one guest handle."""
+    """Tell whether memory was refused, on the handles of one instance."""
 
-    __slots__ = ("_address", "_memory")
+    __slots__ = ("_address",)
 
     def __init__(self, guest: Guest) -> None:
-        self._memory: Memory = guest.memory
         self._address: int = guest.state.get(_KEY, 0)
 
-    def take(self) -> bool:
+    def take(self, memory: Memory) -> bool:
         """Tell whether memory was refused since this was last asked."""
-        if not self._address or self._memory.read(self._address, 4) != _NOTED:
+        if not self._address or memory.read(self._address, 4) != _NOTED:
             return False
-        self._memory.write(self._address, bytes(4))
+        memory.write(self._address, bytes(4))
         return True

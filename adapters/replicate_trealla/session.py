@@ -171,7 +171,6 @@ class Session:
         """Go on with the next handle on the same instance, whose state is that of the interpreter that this is about."""
         self.guest = guest
         self.memory = guest.memory
-        self._refusals = Refusals(guest)
         self.broken = self._settled = self._lost = self._flags_changed = False
         self._text = None
         self.inside = False
@@ -322,7 +321,7 @@ class Session:
         In Trealla 0.23 the innermost ``catch/3`` fails then, and whatever comes after that is another branch. Newer ones throw
         what a goal may catch and see to; there only a goal without another answer is suspicious.
         """
-        if not self._refusals.take():
+        if not self._refusals.take(self.memory):
             return
         last = self._messages[-1][0] if self._messages else _END
         if last == _END or (is_answer(last) and not self._catches):
@@ -341,7 +340,7 @@ class Session:
                 frames=trap.frames,
             )
         with suppress(ReplicateError):
-            if self._refusals.take():
+            if self._refusals.take(self.memory):
                 return OutOfMemoryError("the interpreter was refused memory, and trapped: give a larger max_memory")
         return None
 

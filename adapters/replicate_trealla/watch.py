@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import os
 import re
 import struct
 from collections.abc import Iterator
@@ -23,6 +22,7 @@ from replicate.binary import I32, FuncType, ModuleInfo, leb, read_module
 from replicate.binary.additions import ELEMENT, Additions
 from replicate.binary.cursor import Cursor
 from replicate.cache import ArtifactCache, cache_folder
+from replicate_trealla.fetch import fingerprint
 
 __all__ = ["CHANGED_FACTS", "CHANGED_OTHERS", "EXPORT", "Watched", "watched"]
 
@@ -56,8 +56,7 @@ class Watched:
 
 def watched(path: Path) -> Watched:
     """Give the module at `path`, made to note changes."""
-    status = os.stat(path)
-    return _watched(path, status.st_size, status.st_mtime_ns)
+    return _watched(*fingerprint(path))
 
 
 @functools.lru_cache(4)

@@ -22,7 +22,7 @@ from replicate.wasi.paths import supported
 from replicate.wasi.surface import PREVIEW1, UNSTABLE, bind
 from replicate.wasi.system import System
 
-__all__ = ["Preopen", "Wasi"]
+__all__ = ["Preopen", "Wasi", "preopens_of"]
 
 
 def _path(given: str | os.PathLike[str]) -> str:
@@ -48,7 +48,8 @@ class Preopen:
     read_only: bool = attrs.field(default=False, kw_only=True)
 
 
-def _preopens(given: Mapping[str, str | os.PathLike[str]] | Iterable[Preopen]) -> tuple[Preopen, ...]:
+def preopens_of(given: Mapping[str, str | os.PathLike[str]] | Iterable[Preopen]) -> tuple[Preopen, ...]:
+    """Give the folders of an option that takes a mapping or a list of them; raise `WasiError` for what is neither."""
     if isinstance(given, Mapping):
         return tuple(Preopen(host, guest) for guest, host in given.items())
     if isinstance(given, (str, bytes, os.PathLike)) or not isinstance(given, Iterable):
@@ -120,7 +121,7 @@ class Wasi:
     args: tuple[str, ...] = attrs.field(default=(), converter=_strings)
     env: Mapping[str, str] = attrs.field(factory=dict, converter=_dict)
     stdin: bytes = b""
-    preopens: tuple[Preopen, ...] = attrs.field(default=(), converter=_preopens)
+    preopens: tuple[Preopen, ...] = attrs.field(default=(), converter=preopens_of)
     seed: int | None = None
     clock: Clock = attrs.field(factory=SystemClock, converter=_clock)
     stdout_mode: OutputMode = attrs.field(default="capture", alias="stdout")
