@@ -7,7 +7,6 @@ from typing import Any
 
 import attrs
 import pytest
-from drivers import DRIVERS
 from subjects import CELLS
 
 import replicate
@@ -43,19 +42,6 @@ def take() -> Snapshot:
     with replicate.load_engine().compile(CELLS).instantiate(HOST) as instance:
         fill(instance.guest)
         return instance.snapshot()
-
-
-@pytest.fixture(params=sorted(DRIVERS))
-def open_pool(request: pytest.FixtureRequest) -> Any:
-    opened: list[Any] = []
-
-    def make(*args: Any, **options: Any) -> Any:
-        opened.append(DRIVERS[request.param](*args, **options))
-        return opened[-1]
-
-    yield make
-    for pool in opened:
-        pool.close()
 
 
 @pytest.mark.parametrize("memory", ["auto", "copy"])

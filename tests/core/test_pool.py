@@ -11,7 +11,6 @@ import time
 from typing import Any
 
 import pytest
-from drivers import DRIVERS
 from subjects import CELLS, HostFailure
 
 import replicate
@@ -46,20 +45,6 @@ WAITING = """(module (import "h" "wait" (func $wait (param i32))) (memory (expor
   (func (export "wait") (param i32) (call $wait (local.get 0)))
   (func (export "set") (param i32) (i32.store (i32.const 0) (local.get 0)))
   (func (export "get") (result i32) (i32.load (i32.const 0))))"""
-
-
-@pytest.fixture(params=sorted(DRIVERS))
-def open_pool(request: pytest.FixtureRequest) -> Any:
-    """Open pools that are closed after the test."""
-    opened: list[Any] = []
-
-    def make(*args: Any, **options: Any) -> Any:
-        opened.append(DRIVERS[request.param](*args, **options))
-        return opened[-1]
-
-    yield make
-    for pool in opened:
-        pool.close()
 
 
 class Turnstile:
