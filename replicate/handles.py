@@ -7,13 +7,11 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
-from threading import get_ident
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from replicate.errors import (
     ArgumentTypeError,
-    ConcurrentUseError,
     DeadHandleError,
     MemoryAccessError,
     MissingExportError,
@@ -70,10 +68,7 @@ class Guest:
         try:
             del token[0]
         except IndexError:
-            if gate.host_thread != get_ident():
-                raise ConcurrentUseError(
-                    "another thread is inside this instance: a Wasm instance is single-threaded; give each thread a replica"
-                ) from None
+            gate.check_reentry()
             self._check_gate(gate)
             return getattr(instance, method)(*args)
         try:

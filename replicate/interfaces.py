@@ -13,6 +13,7 @@ from __future__ import annotations
 import abc
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from threading import get_ident
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import attrs
@@ -20,6 +21,7 @@ import attrs
 from replicate.binary import GlobalType, ModuleInfo, Prepared, StatePlan, TableSlot
 from replicate.errors import (
     ArgumentTypeError,
+    ConcurrentUseError,
     MissingExportError,
     NotReplicableError,
     StateError,
@@ -255,6 +257,13 @@ class Gate:
             return False
         return True
 
+    def check_reentry(self) -> None:
+        """Raise `ConcurrentUseError` unless it's the calling thread that is inside, in a host function of this instance."""
+        if self.host_thread != get_ident():
+            raise ConcurrentUseError(
+                "another thread is inside this instance: a Wasm instance is single-threaded; give each thread a replica"
+            ) from None
+
     def leave(self) -> None:
         """Put the token back."""
         self.token.append(None)
@@ -279,9 +288,9 @@ class Instance(abc.ABC):
         self.linkage = linkage
         self.limits = limits
         self.limit: Limit | None = None
+        """What the present transaction is bounded by; looked at when the engine ticks, and when a host function returns."""
         self.discarded = False
         """Whoever uses it has changed it, and wants it reset."""
-        """What the present transaction is bounded by; looked at when the engine ticks, and when a host function returns."""
         self.state: dict[str, Any] = {}
         self.state_shared = False
         """A mutable value of `state` was handed out since this was last cleared."""

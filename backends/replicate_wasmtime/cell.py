@@ -11,7 +11,6 @@ import itertools
 import weakref
 from collections.abc import Callable
 from functools import partial
-from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
 import wasmtime
@@ -181,10 +180,7 @@ class Cell:
         """Raise unless the calling thread is inside a host function that this cell's guest called."""
         if self.stale:
             raise DeadHandleError("this function's instance was closed or replaced; fetch the function again")
-        if self.gate.host_thread != get_ident():
-            raise ConcurrentUseError(
-                "another thread is inside this instance: a Wasm instance is single-threaded; give each thread a replica"
-            )
+        self.gate.check_reentry()
 
     def close(self) -> None:
         """Free the store; raise `ConcurrentUseError` while a call is inside."""

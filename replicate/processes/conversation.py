@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 from replicate.errors import (
     ArgumentTypeError,
-    ConcurrentUseError,
     DeadHandleError,
     GuestInterruptedError,
     HostResultError,
@@ -102,10 +101,7 @@ class AskingInstance(Instance):
     def _check_reentry(self) -> None:
         if self._closed:
             raise DeadHandleError("this instance is closed")
-        if self.gate.host_thread != get_ident():
-            raise ConcurrentUseError(
-                "another thread is inside this instance: a Wasm instance is single-threaded; give each thread a replica"
-            )
+        self.gate.check_reentry()
 
     def _exchange(self, operation: str, arguments: tuple[Any, ...], files: list[int] | None = None) -> Any:
         if self._closed:

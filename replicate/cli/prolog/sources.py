@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from replicate.cache import state_folder
 from replicate.errors import ReplicateError
-from replicate_trealla.interpreter import read_program
+from replicate_trealla.programs import read_program
 from replicate_trealla.text import Clauses, split_clauses
 
 if TYPE_CHECKING:
