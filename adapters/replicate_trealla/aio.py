@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from replicate.adapter import ResetRule
 from replicate.aio import AsyncGuest, AsyncPool
 from replicate.configuration import Workers
-from replicate.errors import ArgumentTypeError, PoolError
+from replicate.errors import PoolError
 from replicate.interfaces import Engine
 from replicate.memory_modes import MemoryMode
 from replicate.stats import PoolStats
@@ -21,7 +21,7 @@ from replicate_trealla.answers import Answer
 from replicate_trealla.changes import Kind, change
 from replicate_trealla.interpreter import Consulted
 from replicate_trealla.jobs import Ask, Failed, Programs, Register, Succeed
-from replicate_trealla.predicates import Python, make_predicate
+from replicate_trealla.predicates import Python, make_predicate, registering
 from replicate_trealla.programs import program_of, read_programs
 from replicate_trealla.queries import (
     AsyncPinnedSteps,
@@ -277,22 +277,17 @@ class AsyncPrologPool:
 
     def predicate(self, indicator: str | None = None) -> Callable[[P], P]:
         """Make the decorated function a predicate, before the pool is open; see `register` for later."""
-        if callable(indicator):
-            raise ArgumentTypeError(
-                "call the decorator: @predicate('name/arity'), or @predicate() for the function's own"
-            )
+        decorate = registering(indicator, self._hold)
         if self._pool is not None:
             raise PoolError(
                 "this pool is open already: a decorator can't wait for a write; use 'await pool.register(...)'"
             )
+        return decorate
 
-        def register(function: P) -> P:
-            held = make_predicate(indicator, function)
-            self._calls_here()
-            self._held.append(held)
-            return function
-
-        return register
+    def _hold(self, indicator: str | None, function: Python) -> None:
+        held = make_predicate(indicator, function)
+        self._calls_here()
+        self._held.append(held)
 
     @asynccontextmanager
     async def writing(self, *, timeout: float | None = None) -> AsyncIterator[AsyncInterpreter]:

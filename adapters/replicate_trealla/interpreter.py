@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, TypeVar
 import attrs
 
 from replicate.errors import ArgumentTypeError
+from replicate_trealla import iso
 from replicate_trealla.answers import Answer, ball_of, shown
 from replicate_trealla.changes import Kind, change
 from replicate_trealla.errors import ConsultError, PrologError, PrologSyntaxError
-from replicate_trealla.predicates import Held, Python, make_predicate
-from replicate_trealla.programs import Program, program_of, read_program, read_programs
+from replicate_trealla.predicates import Held, Python, make_predicate, registering
+from replicate_trealla.programs import Program, program_of, read_programs
 from replicate_trealla.queries import Query, Stream, TransactionSteps, first, note_change, run_or_discard
 from replicate_trealla.requests import Bindings, checked_limit, request_for
 from replicate_trealla.steps import Collect, Load, StopStream
@@ -27,10 +28,11 @@ if TYPE_CHECKING:
     from replicate.handles import Guest
     from replicate_trealla.session import Message
 
-__all__ = ["Consulted", "Interpreter", "read_program"]
+__all__ = ["Consulted", "Interpreter"]
+
+P = TypeVar("P", bound=Python)
 
 T = TypeVar("T")
-P = TypeVar("P", bound=Python)
 
 
 @attrs.frozen
@@ -144,17 +146,7 @@ class Interpreter:
 
     def predicate(self, indicator: str | None = None) -> Callable[[P], P]:
         """Make the decorated function a predicate; see `register`. ``@prolog.predicate("double/2")``."""
-
-        if callable(indicator):
-            raise ArgumentTypeError(
-                "call the decorator: @predicate('name/arity'), or @predicate() for the function's own"
-            )
-
-        def register(function: P) -> P:
-            self.register(indicator, function)
-            return function
-
-        return register
+        return registering(indicator, self.register)
 
     # -- clauses -------------------------------------------------------------------------------------------------------
 
@@ -276,11 +268,10 @@ def register_held(interpreter: Interpreter, held: Held) -> None:
     name, arity = Atom(held.predicate.name), held.predicate.arity
     asked: Bindings = {"Name": name, "Arity": arity, "Libraries": not held.replaces}
     if interpreter.query_once("'$replicate':taken(Name, Arity, Libraries)", bindings=asked) is not None:
-        indicator = Compound("/", (name, arity))
-        kind = Compound("permission_error", (Atom("modify"), Atom("procedure"), indicator))
+        culprit = iso.indicator(name, arity)
         raise PrologError(
             f"{held.predicate.indicator} is there already: choose another name for the function",
-            ball=Compound("error", (kind, Atom("register"))),
+            ball=iso.permission_error("modify", "procedure", culprit, context=Atom("register")),
         )
     head: Term = name(*(Variable(f"A{at}") for at in range(arity))) if arity else name
     interpreter.consult_text(

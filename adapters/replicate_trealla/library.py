@@ -30,6 +30,7 @@ import urllib.request
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
+from replicate_trealla import iso
 from replicate_trealla.errors import PrologError
 from replicate_trealla.predicates import Goal, Predicates, Replacing
 from replicate_trealla.terms import Atom, Compound, Term, Variable, to_prolog
@@ -62,7 +63,7 @@ def crypto_data_hash(data: Term, digest: Term, options: Term) -> Any:
     if isinstance(algorithm, Variable):
         bound[algorithm] = algorithm = Atom("sha256")
     if not isinstance(algorithm, Atom) or algorithm.name not in _ALGORITHMS:
-        _throw("domain_error", Atom("algorithm"), algorithm)
+        _throw(iso.domain_error("algorithm", algorithm))
     content = _bytes(data, given.get("encoding", Atom("utf8")))
     if "hmac" in given:
         found = hmac.new(_key(given["hmac"]), content, algorithm.name).hexdigest()
@@ -79,16 +80,14 @@ def http_fetch(url: Term, content: Term, options: Term) -> Any:
     given = _options(options, "http_fetch", method=1, headers=1, body=1, timeout=1, **{"as": 1})
     kind = given.get("as", Atom("string"))
     if kind not in (Atom("string"), Atom("json")):
-        _throw("domain_error", Atom("as"), kind)
+        _throw(iso.domain_error("as", kind))
     text = _fetch(url, given)
     if kind == Atom("string"):
         return {"content": text}
     try:
         return {"content": _from_json(json.loads(text))}
     except ValueError as error:
-        raise PrologError(
-            f"{url} isn't JSON: {error}", ball=_error(Compound("syntax_error", (Atom("json"),)), url)
-        ) from error
+        raise PrologError(f"{url} isn't JSON: {error}", ball=iso.syntax_error("json", context=url)) from error
 
 
 def http_consult(url: Term) -> Goal:
@@ -103,25 +102,19 @@ WEB: Predicates = {"http_fetch/3": Replacing(http_fetch), "http_consult/1": Repl
 # -- arguments ---------------------------------------------------------------------------------------------------------
 
 
-def _error(kind: Term, context: Term) -> Compound:
-    return Compound("error", (kind, context))
-
-
-def _throw(kind: str, *args: Term) -> NoReturn:
-    term = Compound(kind, args) if args else Atom(kind)
-    ball = _error(term, Variable("_"))
-    raise PrologError(to_prolog(term), ball=ball)
+def _throw(ball: Compound) -> NoReturn:
+    raise PrologError(to_prolog(ball.args[0]), ball=ball)
 
 
 def _text(term: Term) -> str:
     if isinstance(term, Variable):
-        _throw("instantiation_error")
+        _throw(iso.instantiation_error())
     if term == []:
         return ""
     if isinstance(term, Atom):
         return term.name
     if not isinstance(term, str):
-        _throw("type_error", Atom("text"), term)
+        _throw(iso.type_error("text", term))
     return term
 
 
@@ -130,11 +123,11 @@ def _bytes(term: Term, encoding: Term) -> bytes:
     if encoding == Atom("utf8"):
         return text.encode()
     if encoding != Atom("octet"):
-        _throw("domain_error", Atom("encoding"), encoding)
+        _throw(iso.domain_error("encoding", encoding))
     try:
         return text.encode("latin-1")
     except UnicodeEncodeError:
-        _throw("representation_error", Atom("octet"))
+        _throw(iso.representation_error("octet"))
 
 
 def _key(term: Term) -> bytes:
@@ -146,15 +139,15 @@ def _key(term: Term) -> bytes:
 def _options(options: Term, name: str, **arities: int) -> dict[str, Term]:
     """Read a list of options, of which later ones count for nothing if there was one before."""
     if isinstance(options, Variable):
-        _throw("instantiation_error")
+        _throw(iso.instantiation_error())
     if not isinstance(options, list):
-        _throw("type_error", Atom("list"), options)
+        _throw(iso.type_error("list", options))
     given: dict[str, Term] = {}
     for option in options:
         if isinstance(option, Variable):
-            _throw("instantiation_error")
+            _throw(iso.instantiation_error())
         if not isinstance(option, Compound) or arities.get(option.functor) != len(option.args):
-            _throw("domain_error", Atom(f"{name}_option"), option)
+            _throw(iso.domain_error(f"{name}_option", option))
         given.setdefault(option.functor, option.args[0])
     return given
 
@@ -165,10 +158,10 @@ def _options(options: Term, name: str, **arities: int) -> dict[str, Term]:
 def _fetch(url: Term, options: Mapping[str, Term]) -> str:
     address = _text(url)
     if urllib.parse.urlsplit(address).scheme not in ("http", "https"):
-        _throw("domain_error", Atom("http_url"), url)
+        _throw(iso.domain_error("http_url", url))
     seconds = options.get("timeout", _SECONDS)
     if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or seconds <= 0:
-        _throw("domain_error", Atom("timeout"), seconds)
+        _throw(iso.domain_error("timeout", seconds))
     body = _text(options["body"]).encode() if "body" in options else None
     method = _text(options["method"]).upper() if "method" in options else ("POST" if body is not None else "GET")
     request = urllib.request.Request(address, data=body, method=method)
@@ -180,26 +173,26 @@ def _fetch(url: Term, options: Mapping[str, Term]) -> str:
             charset = answer.headers.get_content_charset() or "utf-8"
     except urllib.error.HTTPError as error:
         error.close()
-        kind = Compound("http_status", (error.code,))
-        raise PrologError(f"{address} answered with status {error.code}", ball=_error(kind, url)) from error
+        ball = iso.error(Compound("http_status", (error.code,)), context=url)
+        raise PrologError(f"{address} answered with status {error.code}", ball=ball) from error
     except (OSError, ValueError) as error:
-        kind = Compound("existence_error", (Atom("url"), url))
-        raise PrologError(f"can't fetch {address}: {error}", ball=_error(kind, str(error))) from error
+        ball = iso.existence_error("url", url, context=str(error))
+        raise PrologError(f"can't fetch {address}: {error}", ball=ball) from error
     if len(data) > _MAX_BYTES:
-        _throw("resource_error", Atom("http_content"))
+        _throw(iso.resource_error("http_content"))
     try:
         return data.decode(charset)
     except (LookupError, UnicodeDecodeError):
-        _throw("representation_error", Atom("character"))
+        _throw(iso.representation_error("character"))
 
 
 def _headers(term: Term) -> list[tuple[str, str]]:
     if not isinstance(term, list):
-        _throw("type_error", Atom("list"), term)
+        _throw(iso.type_error("list", term))
     pairs = []
     for each in term:
         if not isinstance(each, Compound) or each.indicator != "-/2":
-            _throw("type_error", Atom("pair"), each)
+            _throw(iso.type_error("pair", each))
         value = each.args[1]
         pairs.append((_text(each.args[0]), str(value) if isinstance(value, int) else _text(value)))
     return pairs

@@ -11,7 +11,7 @@ import secrets
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import attrs
 
@@ -33,11 +33,13 @@ __all__ = [
     "find_predicate",
     "iterates",
     "make_predicate",
+    "registering",
     "split_indicator",
 ]
 
 Python = Callable[..., Any]
 """A function that is a predicate."""
+P = TypeVar("P", bound=Python)
 Predicates = Mapping[str, Python]
 """Functions by ``"name/arity"``."""
 _MAX_ARITY = 64
@@ -78,6 +80,18 @@ class Predicate(NamedTuple):
     def indicator(self) -> str:
         """Name and arity, as in ``"double/2"``."""
         return f"{self.name}/{self.arity}"
+
+
+def registering(indicator: str | None, register: Callable[[str | None, Python], object]) -> Callable[[P], P]:
+    """Make a decorator that registers a function by this indicator; raise `ArgumentTypeError` for one that wasn't called."""
+    if callable(indicator):
+        raise ArgumentTypeError("call the decorator: @predicate('name/arity'), or @predicate() for the function's own")
+
+    def decorate(function: P) -> P:
+        register(indicator, function)
+        return function
+
+    return decorate
 
 
 class Held:

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from replicate.adapter import ResetRule
 from replicate.configuration import Workers
-from replicate.errors import ArgumentTypeError
 from replicate.imports import ImportValue
 from replicate.interfaces import Engine, Instance
 from replicate.limits import ResourceLimits, check_timeout
@@ -24,7 +23,7 @@ from replicate_trealla.answers import Answer
 from replicate_trealla.changes import Kind, change
 from replicate_trealla.interpreter import Consulted, Interpreter
 from replicate_trealla.jobs import Ask, Failed, Programs, Register, Succeed
-from replicate_trealla.predicates import Python, make_predicate
+from replicate_trealla.predicates import Python, make_predicate, registering
 from replicate_trealla.programs import Program, program_of, read_programs
 from replicate_trealla.queries import PinnedSteps, Query, Step, Stream, TransactionSteps, first
 from replicate_trealla.requests import Bindings, checked_limit, request_for
@@ -35,7 +34,6 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 __all__ = ["Prolog", "PrologPool"]
-
 
 P = TypeVar("P", bound=Python)
 
@@ -361,17 +359,7 @@ class PrologPool:
 
         Without an indicator it has the function's name, and as many arguments as the function.
         """
-
-        if callable(indicator):
-            raise ArgumentTypeError(
-                "call the decorator: @predicate('name/arity'), or @predicate() for the function's own"
-            )
-
-        def register(function: P) -> P:
-            self.register(indicator, function)
-            return function
-
-        return register
+        return registering(indicator, self.register)
 
     @contextmanager
     def writing(self, *, timeout: float | None = None) -> Iterator[Interpreter]:
