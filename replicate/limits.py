@@ -2,7 +2,7 @@
 
 A running guest is stopped by its engine: `Engine.tick` makes every running guest of an engine look at its `Limit`. It's
 called when a limit is cancelled, and by one thread for all, the ticker, when a deadline passes, and now and then while the
-main thread is inside a guest, where Python handles signals such as Ctrl-C only when the guest looks up.
+main thread may be inside a guest, where Python handles signals such as Ctrl-C only when the guest looks up.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import heapq
 import itertools
 import os
 import queue
-import sys
 import threading
 import time
 import weakref
@@ -124,22 +123,28 @@ class Ticker:
     """Run one daemon thread that ticks engines when their guests have something to look at, and sleeps otherwise.
 
     Python runs signal handlers in the main thread's own code only, so while that thread is inside a guest, Ctrl-C has to wait
-    until the guest looks up. A call can't afford to say where it is. So the ticker looks itself, every `_SIGNAL_SECONDS`, as
-    long as guests are called at all: `unheard` isn't empty if nobody has called one since it last looked, and who calls one
-    then calls `hear`. The ticker refills `unheard` before it looks, a caller looks at `unheard` before it enters the guest: one
-    of the two sees the other.
+    until the guest looks up. A call can't afford to say where it is. So the ticker has every guest look up once in
+    `_SIGNAL_SECONDS` as long as guests are called at all: `unheard` isn't empty if nobody has called one since the last tick,
+    and who calls one then calls `hear`. The ticker refills `unheard` before it ticks, a caller looks at `unheard` before it
+    enters the guest: one of the two sees the other. A guest that looks up in the main thread says so with `hear_inside`, and
+    the ticks go on. A tick that finds the main thread in a host function is noticed when it goes back into the guest.
+
+    The main thread's stack would say where it is, too. But with Python 3.11, to hold a frame of another thread that runs, or
+    only to ask for one (`sys._current_frames`), ends in a segmentation fault if garbage is collected at the wrong moment.
 
     Nothing here holds a lock that an exception from a signal handler could leave held.
     """
 
     def __init__(self) -> None:
         self.unheard: list[None] = []
-        self._watched: list[tuple[weakref.ref[Engine], dict[str, Any]]] = []
+        self._watched: list[weakref.ref[Engine]] = []
         self.reset()
 
     def reset(self) -> None:
         """Begin without a thread and without deadlines, as in a forked child, which hasn't its parent's thread."""
         self.unheard[:] = [None]
+        self._inside: deque[None] = deque()
+        """Not empty if the main thread has looked up in a guest since the thread last looked."""
         self._posted: deque[tuple[float, weakref.ref[Any]]] = deque()
         """Deadlines that the thread hasn't seen yet, of limits or engines."""
         self._due: list[tuple[float, int, weakref.ref[Any]]] = []
@@ -153,9 +158,9 @@ class Ticker:
 
     # -- what others tell it -------------------------------------------------------------------------------------------
 
-    def watch_main_thread(self, engine: Engine, code: dict[str, Any]) -> None:
-        """Tick an engine now and then while the main thread is in a function whose globals are `code`, inside a guest."""
-        self._watched = [pair for pair in self._watched if pair[0]() is not None] + [(weakref.ref(engine), code)]
+    def watch_main_thread(self, engine: Engine) -> None:
+        """Tick an engine now and then while the main thread may be inside one of its guests."""
+        self._watched = [known for known in self._watched if known() is not None] + [weakref.ref(engine)]
 
     def hear(self) -> None:
         """Note that a guest is being called; for who has found `unheard` not empty."""
@@ -168,6 +173,15 @@ class Ticker:
         except RuntimeError:
             # The system has no more threads: this guest can't be interrupted, but it can be called.
             self.unheard.append(None)
+
+    def hear_inside(self) -> None:
+        """Note that a guest that runs in this thread has looked up."""
+        if _thread.get_ident() == threading.main_thread().ident:
+            self._inside.append(None)
+            try:
+                self._look_by(time.monotonic() + _SIGNAL_SECONDS)
+            except RuntimeError:  # see `hear`
+                pass
 
     def watch(self, limit: Limit) -> None:
         """Tick the limit's engine when its deadline passes, unless nobody needs the limit any more."""
@@ -201,40 +215,27 @@ class Ticker:
             heard = not self.unheard
             if heard:
                 self.unheard.append(None)
-            inside, looking = self._where_is_main()
-            ticked = inside + self._due_engines()
+            while self._inside:
+                self._inside.pop()
+                heard = True
+            ticked = self._due_engines()
+            if heard:
+                ticked += [engine for known in self._watched if (engine := known()) is not None]
             for engine in {id(engine): engine for engine in ticked}.values():
                 engine.tick()
             now = time.monotonic()
             wakes = self._due[0][0] if self._due else _NEVER
-            if heard or looking:
+            if heard:
                 wakes = min(wakes, now + _SIGNAL_SECONDS)
-            del ticked, inside
+            del ticked
             self._wakes_at = wakes
-            # Who has posted something or called a guest before that didn't wake this thread.
-            if wakes > now and not self._posted and (heard or self.unheard):
+            # Who has posted something, called a guest or looked up in one before that didn't wake this thread.
+            if wakes > now and not self._posted and (heard or (self.unheard and not self._inside)):
                 try:
                     self._wake.get(timeout=None if wakes == _NEVER else wakes - now)
                 except queue.Empty:
                     pass
             self._wakes_at = 0.0
-
-    def _where_is_main(self) -> tuple[list[Engine], bool]:
-        """Give the engines whose guest the main thread may be running now, and tell whether it's inside any guest.
-
-        That may be in a host function, where it handles signals itself, and from which it will go back into the guest.
-        """
-        watched = self._watched
-        frame = sys._current_frames().get(threading.main_thread().ident or 0) if watched else None
-        code = None if frame is None else frame.f_globals
-        found = (ref() for ref, known in watched if known is code)
-        engines = [engine for engine in found if engine is not None]
-        while frame is not None:
-            code = frame.f_globals
-            if any(known is code for _, known in watched):
-                return engines, True
-            frame = frame.f_back
-        return engines, False
 
     def _due_engines(self) -> list[Engine]:
         due = self._due

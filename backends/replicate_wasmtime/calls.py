@@ -24,12 +24,10 @@ from .faults import engine_error, trap_error
 from .shapes import Shape, decode_bits, encode_bits
 
 if TYPE_CHECKING:
-    from replicate.interfaces import Engine
-
     from .cell import Cell
     from .instance import WasmtimeInstance
 
-__all__ = ["bind_function", "call_with_bits", "from_slot", "new_instance", "to_slot", "watch_calls"]
+__all__ = ["bind_function", "call_with_bits", "from_slot", "new_instance", "to_slot"]
 
 _SINGLE = {"i32": "i", "i64": "q", "f32": "f", "f64": "d"}
 _invoke = _capi.func_call_unchecked
@@ -180,11 +178,6 @@ def call_with_bits(instance: WasmtimeInstance, name: str, shape: Shape, function
         return call()
     finally:
         token.append(None)
-
-
-def watch_calls(engine: Engine) -> None:
-    """Have Ctrl-C end the main thread's guest calls, which all are in functions of this file."""
-    ticker.watch_main_thread(engine, globals())
 
 
 def new_instance(cell: Cell, module: Any, externs: int | None, count: int) -> Any:

@@ -17,6 +17,7 @@ import wasmtime
 
 from replicate.errors import ConcurrentUseError, DeadHandleError, EngineError, HostResultError
 from replicate.interfaces import Gate
+from replicate.limits import ticker
 from replicate.signals import deaf_entry
 
 from . import _capi
@@ -81,6 +82,7 @@ def _look_up(_context: int | None, number: int, ticks: Any, _kind: int | None) -
     """
     try:
         ticks[0] = 1
+        ticker.hear_inside()
         cell = _cells[number]()
         if cell is not None and cell.instance.limit is not None:
             cell.instance.limit.check()

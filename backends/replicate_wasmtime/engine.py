@@ -20,10 +20,10 @@ from replicate.cache import ArtifactCache, cache_folder
 from replicate.errors import EngineUnavailableError, InvalidModuleError
 from replicate.interfaces import Engine, EngineTraits, Module
 from replicate.known_modules import KnownModules
+from replicate.limits import ticker
 from replicate.preparing import prepare_for
 
 from . import _capi
-from .calls import watch_calls
 from .cell import close_cells
 from .faults import module_refusal
 from .module import WasmtimeModule
@@ -113,7 +113,7 @@ class WasmtimeEngine(Engine):
         self._modules: KnownModules[WasmtimeModule] = KnownModules()
         self._artifacts = ArtifactCache(cache_folder() / "compiled") if cache else None
         if interruptible:
-            watch_calls(self)
+            ticker.watch_main_thread(self)
 
     @property
     def version(self) -> str:
