@@ -53,7 +53,9 @@ def check_callable(fn: Any, *, what: str) -> None:
 def does_nothing(fn: Any) -> str | None:
     """Name what kind of function `fn` is, if it's one that does nothing when it's called."""
     code = getattr(fn, "__code__", None)
-    flags = code.co_flags if code is not None else 0
+    if code is None:
+        return None
+    flags = code.co_flags
     return next((kind for flag, kind in _KINDS if flags & flag), None)
 
 

@@ -19,7 +19,6 @@ from replicate_trealla.interpreter import Interpreter, register_held
 from replicate_trealla.predicates import Predicates, make_predicate
 from replicate_trealla.programs import as_paths, program_of, read_programs
 from replicate_trealla.randomness import checked_seed, find_seed, set_seed, write_seed
-from replicate_trealla.refusals import note_errno
 from replicate_trealla.watch import Watched, watched
 
 if TYPE_CHECKING:
@@ -167,7 +166,6 @@ class TreallaAdapter(Adapter):
     def start(self, guest: Guest) -> None:
         """Start the interpreter on the leader and load the programs; raise `AdapterError` if it isn't a Trealla."""
         path = self._path()
-        note_errno(guest, path)
         abi.start(guest)
         find_seed(guest, path)
         set_seed(guest, self._seed)

@@ -20,8 +20,7 @@ from replicate_trealla.answers import is_answer
 from replicate_trealla.calling import Calls
 from replicate_trealla.errors import InterpreterError, OutOfMemoryError, PrologResourceError, StackOverflowError
 from replicate_trealla.mailbox import ENDED, KEY, MAILBOX, MASK
-from replicate_trealla.refusals import Refusals
-from replicate_trealla.watch import EXPORT
+from replicate_trealla.watch import CHANGED, REDO, REDO_CHANGED, REDO_REFUSED, REFUSED
 
 if TYPE_CHECKING:
     from replicate.handles import Guest
@@ -118,6 +117,7 @@ class Session:
     __slots__ = (
         "_calls",
         "_catches",
+        "_changed",
         "_err",
         "_first",
         "_flags_changed",
@@ -127,11 +127,13 @@ class Session:
         "_messages",
         "_notes",
         "_out",
-        "_refusals",
+        "_redo",
+        "_refused",
         "_settled",
         "_stream",
         "_streams",
         "_text",
+        "_unasked",
         "broken",
         "guest",
         "inside",
@@ -145,7 +147,14 @@ class Session:
         self.pointers = pointers
         self.broken = False
         """A call ended half-way, so the guest can't be used until it's restored."""
-        self._notes = EXPORT in guest.exports
+        exports = guest.exports
+        self._notes = CHANGED in exports
+        self._redo = REDO if REDO in exports else "pl_redo"
+        self._changed = 0
+        """What the last call has told of what was changed."""
+        self._unasked = False
+        """Calls that don't tell what they change have been made."""
+        self._refused = False
         self._mailbox = guest.companion_memory(MAILBOX, "mailbox")
         self._out: list[bytes] = []
         self._err: list[bytes] = []
@@ -154,8 +163,7 @@ class Session:
         self._settled = False
         self._lost = False
         self._flags_changed = False
-        self._refusals = Refusals(guest)
-        self._catches = "pl_capture_reset" in guest.exports
+        self._catches = "pl_capture_reset" in exports
         """Running out of memory can be caught."""
         self._text: bytes | None = None
         self._calls: Calls | None = None
@@ -171,23 +179,27 @@ class Session:
         """Go on with the next handle on the same instance, whose state is that of the interpreter that this is about."""
         self.guest = guest
         self.memory = guest.memory
-        self.broken = self._settled = self._lost = self._flags_changed = False
+        self.broken = self.inside = False
+        if self._calls is not None:
+            self._streams.clear()
+            with suppress(Exception):
+                self.abandon_calls()
+        for left in (self._streams, self._first, self._messages, self._out, self._err):
+            if left:
+                left.clear()
         self._text = None
-        self.inside = False
-        self._streams.clear()
-        with suppress(Exception):
-            self.abandon_calls()
-        self._first.clear()
-        self._messages.clear()
-        self._out.clear()
-        self._err.clear()
+        self._settled = self._lost = self._flags_changed = self._refused = False
 
     def take_changed(self) -> int:
         """Give what has been changed since this was last asked, as bits of `watch`'s.
 
         To be asked at the end of each step, or what a write has changed would look like a change by the reads that follow.
         """
-        changed: int = self.guest.call(EXPORT) if self._notes and not self.broken else 0
+        changed, self._changed = self._changed, 0
+        if self._unasked and not self.broken:
+            self._unasked = False
+            if self._notes:
+                changed |= self.guest.call(CHANGED)
         return changed
 
     def begin(self, goal: str) -> None:
@@ -217,7 +229,7 @@ class Session:
         self._write(request)
         self._drive(server, _ALL if limit is None else min(limit, _ALL))
         if spare:
-            self.guest.call("pl_done", server)
+            self._end_server(server)
         messages, self._messages = self._messages, []
         calls = self._calls
         if calls is not None:
@@ -274,7 +286,7 @@ class Session:
         finally:
             if server and not self.broken and self.guest.is_alive:
                 if spare:
-                    self.guest.call("pl_done", server)
+                    self._end_server(server)
                 elif not ended or self._flags_changed:
                     self.restart()
                 else:
@@ -288,7 +300,7 @@ class Session:
         self._drive(server, _ALL)
         message = self._messages.pop()
         if spare:
-            self.guest.call("pl_done", server)
+            self._end_server(server)
             self._flags_changed = True
         elif message[0] == _END:
             self.restart()
@@ -298,7 +310,7 @@ class Session:
 
     def restart(self) -> None:
         """Start the serving query anew: to stop a stream, or because it has taken flags over that a program has changed."""
-        self.guest.call("pl_done", self.pointers.server)
+        self._end_server(self.pointers.server)
         self._keep(self.pointers._replace(server=self._open_server(), streaming=False))
         self._flags_changed = False
 
@@ -316,13 +328,12 @@ class Session:
         self.memory.write(self.pointers.request, request)
 
     def _check_memory(self) -> None:
-        """Raise `OutOfMemoryError` if memory was refused while a goal ran, and the goal doesn't say so by throwing.
+        """Raise `OutOfMemoryError` after a goal that was refused memory and doesn't say so by throwing.
 
         In Trealla 0.23 the innermost ``catch/3`` fails then, and whatever comes after that is another branch. Newer ones throw
         what a goal may catch and see to; there only a goal without another answer is suspicious.
         """
-        if not self._refusals.take(self.memory):
-            return
+        self._refused = False
         last = self._messages[-1][0] if self._messages else _END
         if last == _END or (is_answer(last) and not self._catches):
             raise OutOfMemoryError(
@@ -340,7 +351,7 @@ class Session:
                 frames=trap.frames,
             )
         with suppress(ReplicateError):
-            if self._refusals.take(self.memory):
+            if self._refused or self.guest.call(REFUSED):
                 return OutOfMemoryError("the interpreter was refused memory, and trapped: give a larger max_memory")
         return None
 
@@ -349,6 +360,7 @@ class Session:
         return (self._open_server(), True) if self.pointers.streaming else (self.pointers.server, False)
 
     def _open_server(self, goal: int | None = None) -> int:
+        self._unasked = True
         scratch = self.pointers.scratch
         self.memory.pack("<I", scratch, 0)
         self.guest.call("pl_query", self.pointers.interpreter, goal or scratch + 8, scratch, 0)
@@ -356,6 +368,10 @@ class Session:
         if not server:
             raise OutOfMemoryError("the interpreter couldn't start another query: it's probably out of memory")
         return server
+
+    def _end_server(self, server: int) -> None:
+        self._unasked = True
+        self.guest.call("pl_done", server)
 
     def _drive(self, server: int, limit: int, *, stream: int = 0) -> None:
         """Resume a server until it has settled what it was asked, with `limit` answers at the latest."""
@@ -366,20 +382,25 @@ class Session:
         mailbox = self._mailbox
         if mailbox is not None:
             _HEADER.pack_into(mailbox, 0, _FIRST, 0, limit, 0)
-        previous, output.current.taker = output.current.taker, self
+        current, call, redo = output.current, self.guest.call, self._redo
+        previous, current.taker = current.taker, self
         self.inside = True
         try:
             while True:
-                alive = self.guest.call("pl_redo", server)
+                told = call(redo, server)
+                if told > 1:
+                    self._changed |= told >> REDO_CHANGED
+                    self._refused |= told & REDO_REFUSED != 0
                 if mailbox is not None:
                     self._empty(mailbox)
                 if self._settled:
                     if self._lost:
                         raise self._ended()
-                    self._check_memory()
+                    if self._refused:
+                        self._check_memory()
                     return
                 # It may have stood still by itself: sleep/1, yield/0.
-                if not alive or not self.guest.call("pl_did_yield", server):
+                if not told & 1 or not call("pl_did_yield", server):
                     raise self._ended()
         except BaseException as error:
             self.broken = True
@@ -394,7 +415,7 @@ class Session:
                 raise reason from error
             raise
         finally:
-            output.current.taker = previous
+            current.taker = previous
             self.inside = False
             self._text = None
 

@@ -3,7 +3,10 @@
 Everything in Trealla that lasts is changed by builtin predicates, which are C functions that the interpreter calls through
 its table of functions. The structures that name them lie in the module's data. So the module gets, for each builtin
 that isn't known to be harmless, a function that sets a bit and calls the builtin, and that takes its place in the table.
-The bits are in a global that isn't part of memory, and one more function gives and clears them.
+The bits are in a global that isn't part of memory.
+
+The module also gets functions that ask: what has been changed, whether memory was refused (see `refusals`), and one that resumes
+a query and tells both, so that a query is one call.
 """
 
 from __future__ import annotations
@@ -23,17 +26,32 @@ from replicate.binary.additions import ELEMENT, Additions
 from replicate.binary.cursor import Cursor
 from replicate.cache import ArtifactCache, cache_folder
 from replicate_trealla.fetch import fingerprint
+from replicate_trealla.refusals import ENOMEM, find_errno
 
-__all__ = ["CHANGED_FACTS", "CHANGED_OTHERS", "EXPORT", "Watched", "watched"]
+__all__ = [
+    "CHANGED",
+    "CHANGED_FACTS",
+    "CHANGED_OTHERS",
+    "REDO",
+    "REDO_CHANGED",
+    "REDO_REFUSED",
+    "REFUSED",
+    "Watched",
+    "watched",
+]
 
-EXPORT = "replicate:changed"
-"""The function that gives the bits, and clears them."""
+CHANGED, REFUSED, REDO = "replicate:changed", "replicate:refused", "replicate:redo"
+"""The functions: that gives the bits and clears them; that tells whether memory was refused and forgets it; and ``pl_redo``,
+which gives 1 for a query that goes on, and what the other two give."""
+REDO_REFUSED = 2
+REDO_CHANGED = 8
+"""How many places the bits are shifted to the left."""
 CHANGED_FACTS = 1
 """The program, its flags or its operators may have been changed."""
 CHANGED_OTHERS = 2
 """Something else that lasts may have been: a stream, or what a builtin that isn't known does."""
 
-_VERSION = b"1"
+_VERSION = b"2"
 """Of what is written here: another one isn't to find the modules that this one has kept."""
 _DATA = 11
 _PAGE = 65536
@@ -43,7 +61,10 @@ _STRIDES = range(16, 1025, 4)
 _NEAR = 1 << 20
 """How far a builtin's structure may lie from its name."""
 _BUILTIN = FuncType((I32,), (I32,))
-_GLOBAL_GET, _GLOBAL_SET, _LOCAL_GET_0, _CALL, _OR = b"\x23", b"\x24", b"\x20\0", b"\x10", b"\x72"
+_GLOBAL_GET, _GLOBAL_SET, _LOCAL_GET_0, _CALL, _CONST = b"\x23", b"\x24", b"\x20\0", b"\x10", b"\x41"
+_OR, _SHIFT_LEFT, _EQUAL, _UNEQUAL = b"\x72", b"\x74", b"\x46", b"\x47"
+_LOAD, _STORE, _IF_I32, _ELSE, _END = b"\x28\x02\0", b"\x36\x02\0", b"\x04\x7f", b"\x05", b"\x0b"
+_ASK = FuncType((), (I32,))
 
 
 @attrs.frozen
@@ -81,38 +102,61 @@ def _digest() -> bytes:
 
 def _watch(wasm: bytes) -> Watched:
     info = read_module(wasm)
-    segment = _only_element_segment(wasm, info)
-    if segment is None or len(info.tables) != 1 or not info.memories or info.start is not None:
+    redo = next((e.index for e in info.exports if e.name == "pl_redo" and e.kind == "func"), None)
+    if redo is None or info.function_type(redo) != _BUILTIN or not info.memories or info.start is not None:
         return Watched(wasm, False)
+    additions = Additions(wasm, info)
+    if additions.prefix != CHANGED.partition(":")[0] + ":":
+        return Watched(wasm, False)
+    resume = _LOCAL_GET_0 + _CALL + leb.unsigned(redo) + _number(0) + _UNEQUAL
+    bits = _note_changes(wasm, info, additions)
+    if bits is not None:
+        changed = _GLOBAL_GET + leb.unsigned(bits) + _number(0) + _GLOBAL_SET + leb.unsigned(bits)
+        _ask(additions, CHANGED, changed)
+        resume += changed + _number(REDO_CHANGED) + _SHIFT_LEFT + _OR
+    errno = find_errno(wasm)
+    if errno:
+        refused = _number(errno) + _LOAD + _number(ENOMEM) + _EQUAL
+        # It's written to only if there's a need: a page that isn't written to isn't copied.
+        refused += _IF_I32 + _number(errno) + _number(0) + _STORE + _number(REDO_REFUSED) + _ELSE + _number(0) + _END
+        _ask(additions, REFUSED, refused)
+        resume += refused + _OR
+    _ask(additions, REDO, resume, _BUILTIN)
+    return Watched(additions.encode(), bits is not None)
+
+
+def _number(value: int) -> bytes:
+    return _CONST + leb.signed(value)
+
+
+def _ask(additions: Additions, name: str, code: bytes, type_: FuncType = _ASK) -> None:
+    additions.helper(name.partition(":")[2], code, type_=type_)
+
+
+def _note_changes(wasm: bytes, info: ModuleInfo, additions: Additions) -> int | None:
+    """Have builtins note what they change, and give the global with the bits; None where they aren't found."""
+    segment = _only_element_segment(wasm, info)
+    if segment is None or len(info.tables) != 1:
+        return None
     base, functions = segment
     names = find_builtins(wasm, info, range(base, base + len(functions)))
     known = {name for slot in names for name in names[slot]}
     if not {"assertz/1", "retract/1", "abolish/1", "op/3", "set_prolog_flag/2"} <= known:
-        return Watched(wasm, False)
-    additions = Additions(wasm, info)
-    bits = additions.variable(I32, b"\x41\0")
+        return None
+    bits = additions.variable(I32, _number(0))
     replaced: dict[tuple[int, int], int] = {}
     for position, function in enumerate(functions):
         bit = _bit(names.get(base + position, ()))
         if bit and info.function_type(function) == _BUILTIN:
             if (function, bit) not in replaced:
-                code = (
-                    _GLOBAL_GET
-                    + leb.unsigned(bits)
-                    + b"\x41"
-                    + leb.signed(bit)
-                    + _OR
-                    + _GLOBAL_SET
-                    + leb.unsigned(bits)
-                )
+                code = _GLOBAL_GET + leb.unsigned(bits) + _number(bit) + _OR + _GLOBAL_SET + leb.unsigned(bits)
                 code += _LOCAL_GET_0 + _CALL + leb.unsigned(function)
                 replaced[function, bit] = additions.function(info.functions[function], code)
             functions[position] = replaced[function, bit]
-    give = _GLOBAL_GET + leb.unsigned(bits) + b"\x41\0" + _GLOBAL_SET + leb.unsigned(bits)
-    assert additions.helper(EXPORT.partition(":")[2], give, type_=FuncType((), (I32,))) == EXPORT
-    offset = b"\x41" + leb.signed(base) + b"\x0b"
-    additions.replaced[ELEMENT] = leb.vector([b"\0" + offset + leb.vector([leb.unsigned(f) for f in functions])])
-    return Watched(additions.encode(), True)
+    additions.replaced[ELEMENT] = leb.vector(
+        [b"\0" + _number(base) + _END + leb.vector([leb.unsigned(f) for f in functions])]
+    )
+    return bits
 
 
 # -- which builtins ----------------------------------------------------------------------------------------------------

@@ -23,7 +23,7 @@ from replicate_trealla import (
     Variable,
 )
 from replicate_trealla.session import session_of
-from replicate_trealla.watch import EXPORT
+from replicate_trealla.watch import REDO
 
 
 def close(answers: Query) -> None:
@@ -305,7 +305,7 @@ def test_one_query_is_one_guest_call_and_one_to_ask_what_it_changed(
     assert single.query_once("X = 1") == {"X": 1}
     assert single.query_all("member(X, [1, 2, 3])") == [{"X": 1}, {"X": 2}, {"X": 3}]
 
-    assert calls == ["pl_redo", EXPORT] * 2
+    assert calls == [REDO] * 2
 
 
 INTERRUPTED = """
