@@ -2,17 +2,20 @@
 
 The generator is one number in a global of C's. Setting that by a goal, ``set_seed/1``, costs a query for each replica that
 moves to a new version; writing it into memory costs a microsecond. Its address isn't exported, so it's found by setting seeds
-and looking for them, and believed if a seed written there gives the numbers that the same seed gives when it's set.
+and looking for them, and believed if a seed written there gives the numbers that the same seed gives when it's set. What was
+found is kept in the cache folder, and believed by another process if a seed that's set can be read there.
 """
 
 from __future__ import annotations
 
+import hashlib
 import random
 import re
 import struct
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from replicate.cache import ArtifactCache, cache_folder
 from replicate.errors import ArgumentTypeError
 from replicate_trealla.fetch import fingerprint
 from replicate_trealla.interpreter import Interpreter
@@ -47,7 +50,7 @@ def find_seed(guest: Guest, module: Path) -> None:
     key = fingerprint(module)
     address = _known.get(key)
     if address is None:
-        address = _known[key] = _search(guest)
+        address = _known[key] = _kept(guest, key) or _search_and_keep(guest, key)
     guest.state[_KEY] = address
 
 
@@ -67,6 +70,34 @@ def write_seed(guest: Guest) -> None:
 
 def _some() -> int:
     return _source.randint(1, _LARGEST)  # 0 means that it isn't seeded
+
+
+def _kept(guest: Guest, key: tuple[Path, int, int]) -> int:
+    """Give the address that another process has found, or 0."""
+    found = _cache().find(_name(key))
+    try:
+        address = int(found.read_text("ascii")) if found is not None else 0
+    except (OSError, ValueError):
+        return 0
+    if not 0 < address <= guest.memory.size - _NUMBER.size:
+        return 0
+    set_seed(guest, _PROOF)
+    return address if guest.memory.read(address, _NUMBER.size) == _NUMBER.pack(_PROOF) else 0
+
+
+def _search_and_keep(guest: Guest, key: tuple[Path, int, int]) -> int:
+    address = _search(guest)
+    if address:
+        _cache().keep(_name(key), b"%d" % address)
+    return address
+
+
+def _cache() -> ArtifactCache:
+    return ArtifactCache(cache_folder() / "trealla-seeds")
+
+
+def _name(key: tuple[Path, int, int]) -> str:
+    return hashlib.sha256(repr(key).encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def _search(guest: Guest) -> int:

@@ -5,8 +5,8 @@ its table of functions. The structures that name them lie in the module's data. 
 that isn't known to be harmless, a function that sets a bit and calls the builtin, and that takes its place in the table.
 The bits are in a global that isn't part of memory.
 
-The module also gets functions that ask: what has been changed, whether memory was refused (see `refusals`), and one that resumes
-a query and tells both, so that a query is one call.
+The module also gets functions that ask: what has been changed, whether memory was refused (see `refusals`), and one that
+resumes a query and tells both, so that a query is one call.
 """
 
 from __future__ import annotations

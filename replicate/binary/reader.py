@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Sequence
 from typing import Literal, TypeAlias
 
@@ -31,6 +32,8 @@ _TABLE_WITH_INITIALISER = 0x40
 _COMPACT_TYPED, _COMPACT_ALIKE = 0x7F, 0x7E
 _DATA_MODES: dict[int, Literal["active", "passive"]] = {0: "active", 1: "passive", 2: "active"}
 _DATA_NAMES_MEMORY = 2
+# Of up to 127 bytes, for memory 0, at an offset of up to 28 bits.
+_MATCH_SHORT_DATA = re.compile(rb"\0\x41[\x80-\xff]{0,3}[\0-\x7f]\x0b[\0-\x7f]", re.DOTALL).match
 _ElementMode: TypeAlias = Literal["active", "passive", "declarative"]
 # Element segments: a byte of flags.
 _NOT_ACTIVE, _NAMES_TABLE_OR_DECLARATIVE, _HAS_EXPRESSIONS = 1, 2, 4
@@ -329,7 +332,20 @@ class _Reader:
 
     def _read_data(self, cursor: Cursor) -> None:
         alike: dict[tuple[int, int], DataSegment] = {}  # Wizer makes tens of thousands of short ones
+        wasm, end, found = self._wasm, cursor.end, self._data
         for _ in range(cursor.count("data segments")):
+            short = _MATCH_SHORT_DATA(wasm, cursor.position, end)
+            if (
+                short is not None
+                and self._memories
+                and (after := short.end() + (length := wasm[short.end() - 1])) <= end
+            ):
+                cursor.position = after
+                segment = alike.get((0, length))
+                if segment is None:
+                    segment = alike[0, length] = DataSegment("active", length)
+                found.append(segment)
+                continue
             flags = cursor.u32()
             mode = _DATA_MODES.get(flags)
             if mode is None:
@@ -344,4 +360,4 @@ class _Reader:
             segment = alike.get((flags, length))
             if segment is None:
                 segment = alike[flags, length] = DataSegment(mode, length)
-            self._data.append(segment)
+            found.append(segment)

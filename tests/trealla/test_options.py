@@ -144,10 +144,37 @@ def test_the_generator_is_found_in_memory(single: Prolog) -> None:
 
 def test_a_generator_that_is_not_found_is_seeded_by_a_goal(open_pool: Open, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(randomness, "_known", {})
+    monkeypatch.setattr(randomness, "_kept", lambda guest, key: 0)
     monkeypatch.setattr(randomness, "_search", lambda guest: 0)
     pool = open_pool(replicas=2, reset="each_read")
 
     assert len({str(pool.query_once(DRAW)) for _ in range(6)}) == 6
+
+
+def test_where_the_generator_is_is_kept_and_believed_only_if_it_is_there(
+    single: Prolog, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(randomness, "cache_folder", lambda: tmp_path)
+    guest, key = single._guest, (Path("module.wasm"), 1, 2)
+    right = guest.state["trealla-seed"]
+
+    def forget() -> int:
+        randomness._known.pop(key, None)
+        monkeypatch.setattr(randomness, "fingerprint", lambda module: key)
+        randomness.find_seed(guest, key[0])
+        found: int = guest.state["trealla-seed"]
+        return found
+
+    assert forget() == right
+    with monkeypatch.context() as patch:
+        patch.setattr(randomness, "_search", lambda guest: pytest.fail("it's known"))
+        assert forget() == right
+    for wrong in (b"%d" % (right + 4), b"x", b"-4", b"%d" % guest.memory.size, b"\xff"):
+        for kept in (tmp_path / "trealla-seeds").iterdir():
+            kept.unlink()
+        randomness._cache().keep(randomness._name(key), wrong)
+        assert forget() == right
+    randomness._known.pop(key)
 
 
 @pytest.mark.parametrize("seed", ["1", 1.5, True])
