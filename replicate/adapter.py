@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import abc
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
 if TYPE_CHECKING:
     from replicate.handles import Guest
@@ -55,6 +55,14 @@ class Adapter(abc.ABC):
     def reseeds(self) -> bool:
         """Whether `reseed` does anything; asked once per pool."""
         return type(self).reseed is not Adapter.reseed
+
+    def answer(self, guest: Guest, *arguments: Any) -> Any:
+        """Answer what the copy of this adapter in a worker process asks by `Guest.ask_pool`.
+
+        Runs in the process that opened the pool, in the thread of the transaction and with its handle. The arguments, the
+        result and exceptions are carried between the processes.
+        """
+        raise NotImplementedError
 
     def moved(self, guest: Guest, version: int) -> None:  # noqa: B027
         """Follow a replica to a new version, before its first read there. What this changes in it stays for that version."""

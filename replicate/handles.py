@@ -180,6 +180,14 @@ class Guest:
         """Hold host-side values that belong to this instance alone: not replicated, not rolled back."""
         return self._live().local
 
+    @property
+    def ask_pool(self) -> Callable[..., Any] | None:
+        """In a worker process, call `Adapter.answer` with these arguments where the pool is; None where that is this process.
+
+        For adapters: what runs beside the guest so reaches what only the pool's own process has.
+        """
+        return self._live().ask_pool
+
     def companion_memory(self, companion: Companion, name: str) -> memoryview | None:
         """Give a view of a memory that one of the imports' companions exports; see `replicate.Instance.companion_memory`."""
         return self._live().companion_memory(companion, name)

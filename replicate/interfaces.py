@@ -295,6 +295,8 @@ class Instance(abc.ABC):
         self.state_shared = False
         """A mutable value of `state` was handed out since this was last cleared."""
         self.local: dict[str, Any] = {}
+        self.ask_pool: Callable[..., Any] | None = None
+        """In a worker process, what has the pool's own adapter answer; see `Adapter.answer`."""
         self.cut_short: str | None = None
         """What ended a guest call, since the transaction began, before the guest had done what it was doing; see `note_cut`."""
         self.gate = Gate()

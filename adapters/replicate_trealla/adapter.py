@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias, TypedDict
 
 from replicate.adapter import Adapter, ResetRule
-from replicate.configuration import Workers, wants_processes
-from replicate.errors import AdapterError, ArgumentRangeError, UnsupportedError
+from replicate.errors import AdapterError, ArgumentRangeError
 from replicate.imports import ImportValue
 from replicate.wasi import Clock, Preopen, SystemClock, Wasi
 from replicate.wasi.config import preopens_of
 from replicate_trealla import abi, fetch, mailbox, output
+from replicate_trealla.calling import answer_worker
 from replicate_trealla.files import GivenFiles
 from replicate_trealla.interpreter import Interpreter, register_held
 from replicate_trealla.predicates import Predicates, make_predicate
@@ -23,9 +23,8 @@ from replicate_trealla.watch import Watched, watched
 
 if TYPE_CHECKING:
     from replicate.handles import Guest
-    from replicate.interfaces import Engine
 
-__all__ = ["OnMutation", "Options", "Preopens", "TreallaAdapter", "calls_here", "refuses_mutations"]
+__all__ = ["OnMutation", "Options", "Preopens", "TreallaAdapter", "refuses_mutations"]
 
 _LIBRARY = "/library"
 Preopens: TypeAlias = "Mapping[str, str | os.PathLike[str]] | Iterable[Preopen]"
@@ -120,13 +119,15 @@ class TreallaAdapter(Adapter):
             args += ["--library", _LIBRARY]
         # Quiet mode stops loading at an unknown directive without a message, which is why it isn't the rule.
         args += ["-q"] * bool(quiet) + ["-t"] * bool(trace)
+        self._out = output.Output(error=False, sink=output.checked_sink("stdout", stdout))
+        self._err = output.Output(error=True, sink=output.checked_sink("stderr", stderr), traces=trace)
         self.wasi = Wasi(
             args=args,
             env=env or {},
             preopens=folders,
             clock=clock,
-            stdout=output.Output(error=False, sink=output.checked_sink("stdout", stdout)),
-            stderr=output.Output(error=True, sink=output.checked_sink("stderr", stderr), traces=trace),
+            stdout=self._out,
+            stderr=self._err,
             line_buffered=False,
         )
 
@@ -174,6 +175,15 @@ class TreallaAdapter(Adapter):
             register_held(interpreter, held)
         interpreter.load_all(self._programs)
 
+    def answer(self, guest: Guest, *arguments: Any) -> Any:
+        """Call a predicate, or a function for output, for a guest in a worker process."""
+        what, *rest = arguments
+        if what == output.LINE:
+            error, text = rest
+            (self._err if error else self._out).tell(text)
+            return None
+        return answer_worker(guest, what, *rest)
+
     @property
     def reseeds(self) -> bool:
         """Whether replicas get random numbers of their own."""
@@ -195,19 +205,3 @@ def refuses_mutations(adapter: TreallaAdapter, on_mutation: OnMutation) -> bool:
             "out; replicas are then reset after each read"
         )
     return on_mutation == "raise"
-
-
-def calls_here(adapter: TreallaAdapter, engine: str | Engine, workers: Workers | None) -> Callable[[], None]:
-    """Give a function that raises `UnsupportedError` if predicates can't be called, and call it if there are any."""
-    remote = wants_processes(engine, workers)
-
-    def check() -> None:
-        if remote:
-            raise UnsupportedError(
-                "Python predicates are called in the process that opened the pool, and this pool's guests are in worker "
-                "processes: open it with workers='threads', on an engine that can"
-            )
-
-    if adapter.held:
-        check()
-    return check

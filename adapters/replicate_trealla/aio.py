@@ -16,8 +16,9 @@ from replicate.errors import PoolError
 from replicate.interfaces import Engine
 from replicate.memory_modes import MemoryMode
 from replicate.stats import PoolStats
-from replicate_trealla.adapter import OnMutation, Options, TreallaAdapter, calls_here, refuses_mutations
+from replicate_trealla.adapter import OnMutation, Options, TreallaAdapter, refuses_mutations
 from replicate_trealla.answers import Answer
+from replicate_trealla.calling import trace_last
 from replicate_trealla.changes import Kind, change
 from replicate_trealla.interpreter import Consulted
 from replicate_trealla.jobs import Ask, Failed, Programs, Register, Succeed
@@ -57,6 +58,7 @@ class AsyncInterpreter:
     async def _collect(self, request: bytes, limit: int | None, goal: str) -> list[Message]:
         messages: list[Message]
         messages, changed = await run_or_discard_async(self._guest, Collect(request, limit))
+        trace_last(self._guest, messages)  # type: ignore[arg-type]
         if changed:
             note_change(self._guest, changed, goal, refuses=self._refuses)
         return messages
@@ -149,7 +151,6 @@ class AsyncPrologPool:
     ) -> None:
         adapter = TreallaAdapter(**options)
         self._held = adapter.held
-        self._calls_here = calls_here(adapter, engine, workers)
         # Told later, when the module is there.
         self._refusing: Callable[[], bool] = partial(refuses_mutations, adapter, on_mutation)
         self._opening: Callable[[], Awaitable[AsyncPool]] = partial(
@@ -232,7 +233,7 @@ class AsyncPrologPool:
         """Run a goal on the leader, up to its first answer, and commit; see `PrologPool.execute`."""
         request = request_for(goal, bindings)
         try:
-            return first(await self.pool.write(Succeed(request, goal), timeout=timeout, in_worker=True), goal)
+            return await self.pool.write(Succeed(request, goal), timeout=timeout)
         except Failed:
             return None
 
@@ -270,7 +271,6 @@ class AsyncPrologPool:
 
         It's called in worker threads, and must be a plain function. Before the pool is open, give it as `predicates`.
         """
-        self._calls_here()
         held = make_predicate(indicator, function)
         await self.pool.write(Register(held), timeout=timeout)
         self._held.append(held)
@@ -286,7 +286,6 @@ class AsyncPrologPool:
 
     def _hold(self, indicator: str | None, function: Python) -> None:
         held = make_predicate(indicator, function)
-        self._calls_here()
         self._held.append(held)
 
     @asynccontextmanager
@@ -323,7 +322,7 @@ class AsyncPrologPool:
         branch = AsyncPrologPool.__new__(AsyncPrologPool)
         branch._pool = None
         refuses = self._refuses
-        branch._held, branch._calls_here = [*self._held], self._calls_here
+        branch._held = [*self._held]
         branch._refusing = lambda: refuses
         branch._opening = partial(self.pool.branch, name=name)
         return branch

@@ -1,11 +1,14 @@
-"""The host's side of calls to predicates that are Python functions, for one session."""
+"""The host's side of calls to predicates that are Python functions: where the functions are, and in a worker process.
+
+Functions stay in the process that opened the pool, as host functions do: `DistantCalls` asks it, `answer_worker` answers there.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from contextlib import ExitStack
-from typing import Any
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
+from typing import TYPE_CHECKING, Any
 
 from replicate_trealla.answers import decode_terms
 from replicate_trealla.errors import PrologError
@@ -19,8 +22,15 @@ from replicate_trealla.predicates import (
 )
 from replicate_trealla.terms import Term
 
-__all__ = ["Calls", "Raised"]
+if TYPE_CHECKING:
+    from replicate.handles import Guest
+    from replicate_trealla.session import Message
 
+__all__ = ["Calls", "DistantCalls", "Raised", "answer_worker", "calls_for", "forget_calls", "trace_last"]
+
+_KEY = "trealla-calls"
+"""Where, in ``guest.local``, the calls are that are answered for a worker, and for which handle."""
+_REQUEST, _CLOSE_ALL = "call", "close"
 _NEXT, _CLOSE = ord("4"), ord("5")
 _FAILS = object()
 # An exception's number in what was thrown, and whether it's the exception itself: error(python_error(_, _), '$python'(N)).
@@ -115,3 +125,70 @@ class Calls:
         close = getattr(iterator, "close", None)
         if close is not None:
             close()
+
+
+# -- in worker processes -----------------------------------------------------------------------------------------------
+
+
+class DistantCalls:
+    """Be `Calls` in a worker process, for functions that are where the pool is."""
+
+    __slots__ = ("_ask", "_iterates", "stream")
+
+    def __init__(self, ask: Callable[..., Any]) -> None:
+        self.stream = 0
+        self._ask = ask
+        self._iterates = False
+
+    def answer(self, data: bytes) -> bytes | None:
+        """Have a message answered."""
+        reply: bytes | None = self._ask(_REQUEST, self.stream, data)
+        if reply is not None and reply.startswith(b"n"):
+            self._iterates = True
+        return reply
+
+    def trace(self, data: bytes) -> bytes:
+        """Give a message as it is: the exceptions are where the pool is, which does this."""
+        return data
+
+    def close(self, stream: int | None = None) -> None:
+        """Have the iterators closed that are left, of one stream or all."""
+        if self._iterates:
+            self._ask(_CLOSE_ALL, stream)
+
+
+def calls_for(guest: Guest) -> Calls | DistantCalls:
+    """Give what answers the calls of a guest's predicates."""
+    ask = guest.ask_pool
+    return Calls() if ask is None else DistantCalls(ask)
+
+
+def answer_worker(guest: Guest, what: str, stream: int | None, data: bytes = b"") -> bytes | None:
+    """Answer the `DistantCalls` beside a guest that is in a worker process."""
+    known = guest.local.get(_KEY)
+    if known is None or known[0] is not guest:
+        forget_calls(guest)
+        known = guest.local[_KEY] = (guest, Calls())
+    calls: Calls = known[1]
+    if what == _CLOSE_ALL:
+        calls.close(stream)
+        return None
+    calls.stream = stream or 0
+    return calls.answer(data)
+
+
+def forget_calls(guest: Guest) -> None:
+    """Close what was left open by calls that were answered for a worker; a transaction is over."""
+    known = guest.local.pop(_KEY, None)
+    if known is not None:
+        with suppress(Exception):
+            known[1].close()
+
+
+def trace_last(guest: Guest, messages: list[Message]) -> None:
+    """Do `Calls.trace` with the last of some messages from a worker."""
+    if messages and messages[-1][0][1:2] == b"2":
+        handle, calls = guest.local.get(_KEY, (None, None))
+        if handle is not None and handle.is_alive:
+            data, out, err = messages[-1]
+            messages[-1] = (calls.trace(data), out, err)

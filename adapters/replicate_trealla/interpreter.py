@@ -13,6 +13,7 @@ import attrs
 from replicate.errors import ArgumentTypeError
 from replicate_trealla import iso
 from replicate_trealla.answers import Answer, ball_of, shown
+from replicate_trealla.calling import trace_last
 from replicate_trealla.changes import Kind, change
 from replicate_trealla.errors import ConsultError, PrologError, PrologSyntaxError
 from replicate_trealla.predicates import Held, Python, make_predicate, registering
@@ -71,6 +72,7 @@ class Interpreter:
 
     def _collect(self, request: bytes, limit: int | None, goal: str) -> list[Message]:
         messages, changed = self._run(Collect(request, limit))
+        trace_last(self._guest, messages)
         if changed:
             note_change(self._guest, changed, goal, refuses=self._refuses)
         return messages

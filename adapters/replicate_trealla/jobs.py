@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from replicate_trealla.answers import Answer
+from replicate_trealla.calling import forget_calls, trace_last
 from replicate_trealla.interpreter import Consulted, Interpreter, register_held
 from replicate_trealla.predicates import Held
 from replicate_trealla.programs import Program
@@ -25,16 +27,22 @@ class Failed(Exception):
 
 @attrs.frozen
 class Succeed:
-    """Give a goal's first answer, as messages, since terms nested deep can't be pickled; raise `Failed` if there's none."""
+    """Give a goal's first answer; raise `Failed` if there's none. Runs where the pool is."""
 
     request: bytes
     goal: str
 
-    def __call__(self, guest: Guest) -> list[Message]:
-        messages, _ = Collect(self.request, 1)(guest)
-        if first(messages, self.goal) is None:
+    def __call__(self, guest: Guest) -> Answer:
+        messages: list[Message] = []
+        try:
+            messages, _ = guest.run(Collect(self.request, 1))
+            trace_last(guest, messages)
+            answer = first(messages, self.goal)
+        finally:
+            forget_calls(guest)
+        if answer is None:
             raise Failed
-        return messages
+        return answer
 
 
 @attrs.frozen
@@ -47,7 +55,11 @@ class Ask:
     """Whether it's an error to change facts."""
 
     def __call__(self, guest: Guest) -> list[Message]:
-        messages, changed = guest.run(self.collect)
+        try:
+            messages, changed = guest.run(self.collect)
+            trace_last(guest, messages)
+        finally:
+            forget_calls(guest)
         if changed:
             note_change(guest, changed, self.goal, refuses=self.refuses)
         return messages

@@ -9,16 +9,22 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
-from typing import Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import attrs
 
 from replicate.errors import ArgumentTypeError
 
-__all__ = ["Output", "Sink", "Taker", "checked_sink", "current", "stderr", "stdout"]
+if TYPE_CHECKING:
+    from replicate.handles import Guest
+
+__all__ = ["LINE", "Output", "Sink", "Taker", "checked_sink", "current", "stderr", "stdout"]
 
 Sink: TypeAlias = "Callable[[str], object] | logging.Logger"
 """What gets a guest's output line by line, without the newlines: a function, or a logger."""
+
+LINE = "line"
+"""What a worker process says to the pool's before whether it's standard error, and a line for a sink."""
 
 _logger = logging.getLogger("replicate_trealla")
 _DRIVER = b"[$replicate:"
@@ -27,6 +33,8 @@ _DRIVER = b"[$replicate:"
 
 class Taker(Protocol):
     """Take what a guest writes."""
+
+    guest: Guest
 
     def wrote(self, data: bytes, *, error: bool) -> None:
         """Take standard output, or with `error` standard error."""
@@ -58,8 +66,8 @@ current = _Current()
 class Output:
     """Take standard output, or with `error` standard error: a function for `replicate.wasi.Wasi`.
 
-    Each line goes to the `sink` too. With `traces`, lines about the driver are left out. What a sink raises is logged, and
-    ends no goal.
+    Each line goes to the `sink` too, which is called where the pool is, whatever process the guest is in. With `traces`, lines
+    about the driver are left out. What a sink raises is logged, and ends no goal.
     """
 
     error: bool
@@ -88,16 +96,35 @@ class Output:
             taker = current.taker
             if taker is not None:
                 taker.wrote(line, error=self.error)
-        if self.sink is None:
-            return
-        text = line.decode("utf-8", "replace").removesuffix("\n")
+        if self.sink is not None:
+            self.tell(line.decode("utf-8", "replace").removesuffix("\n"))
+
+    def tell(self, text: str) -> None:
+        """Give the sink a line."""
         try:
             if isinstance(self.sink, logging.Logger):
                 self.sink.log(logging.WARNING if self.error else logging.INFO, "%s", text)
-            else:
+            elif self.sink is not None:
                 self.sink(text)
         except Exception:
             _logger.exception("%r can't take what a goal wrote: %r", self.sink, text)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        sink = None if self.sink is None else _SinkElsewhere(self.error)
+        return Output, (self.error, sink, self.traces)
+
+
+@attrs.frozen
+class _SinkElsewhere:
+    """Be a sink in a worker process."""
+
+    error: bool
+
+    def __call__(self, text: str) -> None:
+        taker = current.taker
+        ask = None if taker is None else taker.guest.ask_pool
+        if ask is not None:
+            ask(LINE, self.error, text)
 
 
 def checked_sink(name: str, sink: Sink | None) -> Sink | None:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import attrs
 
-from replicate.errors import ArgumentRangeError, ArgumentTypeError
+from replicate.errors import AdapterError, ArgumentRangeError, ArgumentTypeError
 from replicate_trealla.errors import PrologError, TermError
 from replicate_trealla.requests import with_rationals
 from replicate_trealla.terms import Atom, Compound, Term, Variable, write_term
@@ -104,6 +104,20 @@ class Held:
         self.replaces = replaces
         # Not counted: state that comes from another process, in a snapshot, mustn't call something else here.
         self.number = secrets.randbits(56)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # In a worker process it's only to be named: the function is called where the pool is.
+        return _named, (self.predicate.name, self.predicate.arity, self.number, self.replaces)
+
+
+def _named(name: str, arity: int, number: int, replaces: bool) -> Held:
+    held = Held(Predicate(name, arity, _elsewhere, {}), replaces=replaces)
+    held.number = number
+    return held
+
+
+def _elsewhere(*_: object) -> None:
+    raise AdapterError("this predicate is a function of another process")
 
 
 _registered: weakref.WeakValueDictionary[int, Held] = weakref.WeakValueDictionary()

@@ -18,7 +18,7 @@ from replicate.memory_modes import MemoryMode
 from replicate.pool import Pool
 from replicate.registry import load_engine
 from replicate.stats import PoolStats
-from replicate_trealla.adapter import OnMutation, Options, TreallaAdapter, calls_here, refuses_mutations
+from replicate_trealla.adapter import OnMutation, Options, TreallaAdapter, refuses_mutations
 from replicate_trealla.answers import Answer
 from replicate_trealla.changes import Kind, change
 from replicate_trealla.interpreter import Consulted, Interpreter
@@ -234,7 +234,6 @@ class PrologPool:
     ) -> None:
         adapter = TreallaAdapter(**options)
         self._held = adapter.held
-        self._calls_here = calls_here(adapter, engine, workers)
         self._refuses = refuses_mutations(adapter, on_mutation)
         self.pool = Pool.open(
             adapter,
@@ -307,7 +306,7 @@ class PrologPool:
         """
         request = request_for(goal, bindings)
         try:
-            return first(self.pool.write(Succeed(request, goal), timeout=timeout, in_worker=True), goal)
+            return self.pool.write(Succeed(request, goal), timeout=timeout)
         except Failed:
             return None
 
@@ -347,9 +346,8 @@ class PrologPool:
         """Make a Python function a predicate, in all replicas, by a write; see `Interpreter.register`.
 
         In a read, it's called by whichever thread runs that; a call of this pool from inside it raises
-        `NestedTransactionError`. Raises `UnsupportedError` for a pool with worker processes.
+        `NestedTransactionError`. With worker processes it's called in this process, too: a question to it for each call.
         """
-        self._calls_here()
         held = make_predicate(indicator, function)
         self.pool.write(Register(held), timeout=timeout)
         self._held.append(held)
@@ -396,7 +394,7 @@ class PrologPool:
     def branch(self, *, name: str | None = None, timeout: float | None = None) -> PrologPool:
         """Open a pool of its own that starts with this one's newest facts, for writes that must not count here."""
         branch = PrologPool.__new__(PrologPool)
-        branch._refuses, branch._held, branch._calls_here = self._refuses, [*self._held], self._calls_here
+        branch._refuses, branch._held = self._refuses, [*self._held]
         branch.pool = self.pool.branch(name=name, timeout=timeout)
         return branch
 

@@ -12,6 +12,7 @@ import attrs
 
 from replicate.errors import ConcurrentUseError
 from replicate_trealla.answers import Answer, decode_answer, is_answer, raise_ball
+from replicate_trealla.calling import trace_last
 from replicate_trealla.errors import InterpreterError, MutationError
 from replicate_trealla.steps import AbandonCalls, NextMessage, StartStream, StopStream
 from replicate_trealla.watch import CHANGED_FACTS
@@ -148,7 +149,13 @@ class Following:
         message, changed = run_or_discard(guest, NextMessage(self.number))
         if changed:
             note_change(guest, changed, self.goal, refuses=self.refuses)
-        return message
+        return _traced(guest, message)
+
+
+def _traced(guest: Guest, message: Message | None) -> Message | None:
+    messages = [] if message is None else [message]
+    trace_last(guest, messages)
+    return messages[0] if messages else None
 
 
 class Steps(Protocol):
@@ -367,8 +374,7 @@ class AsyncTransactionSteps:
         message, changed = await run_or_discard_async(self._guest, NextMessage(number))
         if changed:
             note_change(self._guest, changed, goal, refuses=self._refuses)
-        result: Message | None = message
-        return result
+        return _traced(self._guest, message)
 
     async def close(self, number: int, *, ended: bool) -> None:
         if not ended and self._guest.is_alive:

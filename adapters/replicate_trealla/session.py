@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 from replicate.errors import AdapterError, NestedTransactionError, ReplicateError, Trap, TrapCode
 from replicate_trealla import output
 from replicate_trealla.answers import is_answer
-from replicate_trealla.calling import Calls
+from replicate_trealla.calling import Calls, DistantCalls, calls_for
 from replicate_trealla.errors import InterpreterError, OutOfMemoryError, PrologResourceError, StackOverflowError
 from replicate_trealla.mailbox import ENDED, KEY, MAILBOX, MASK
 from replicate_trealla.watch import CHANGED, REDO, REDO_CHANGED, REDO_REFUSED, REFUSED
@@ -166,7 +166,7 @@ class Session:
         self._catches = "pl_capture_reset" in exports
         """Running out of memory can be caught."""
         self._text: bytes | None = None
-        self._calls: Calls | None = None
+        self._calls: Calls | DistantCalls | None = None
         self._stream = 0
         """Which of the streams is running, or did last; 0 for none of them."""
         self.inside = False
@@ -503,7 +503,7 @@ class Session:
         """Call a Python function; what it does with other guests mustn't be taken for this one's."""
         calls = self._calls
         if calls is None:
-            calls = self._calls = Calls()
+            calls = self._calls = calls_for(self.guest)
         calls.stream = self._stream
         current = output.current
         taker = current.taker

@@ -142,6 +142,9 @@ class AskingInstance(Instance):
         finally:
             self._set_waiting(False)
         while message[0] == Kind.HOST_CALL:
+            if pending is not None and self.pending is pending:
+                # It's done before anything is run, and mustn't be done again by what the host function asks meanwhile.
+                self.pending, self.known = None, pending.known
             answer = self._serve(message[1], message[2])
             try:
                 self._set_waiting(True)
@@ -153,7 +156,7 @@ class AskingInstance(Instance):
                 self._set_waiting(False)
         kind, value, more, self.cut_short = message
         if kind == Kind.RESULT:
-            if pending is not None and self.pending is pending:
+            if pending is not None and (self.pending is None or self.pending is pending):
                 self._synced(pending, more)
             return value
         if pending is not None and self.pending is pending:
@@ -236,7 +239,7 @@ class AskingInstance(Instance):
             if self.limit is not None:
                 self.limit.check()
             if host.linked is None:
-                return pickle.dumps((True, None), 5)
+                return pickle.dumps((True, result if host.answers else None), 5)
             kinds = host.linked.type.results
             if not all(kind.is_number for kind in kinds):
                 values = result if isinstance(result, (tuple, list)) else (result,)

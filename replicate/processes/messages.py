@@ -75,6 +75,8 @@ class Recipe:
     sinks: dict[str, int]
     """The parent's functions that take what the guest writes: ``"stdout"``, ``"stderr"``."""
     adapter: bytes | None
+    answers: int | None
+    """The parent's function that answers what the adapter asks."""
     imports: dict[tuple[str, str], Any]
     """By module and name: a `ParentFunction`, a `WorkerFunction`, or what isn't a function. The rest comes from the adapter
     and from WASI."""

@@ -41,7 +41,10 @@ def make_instance(worker: Worker, recipe: Recipe) -> tuple[Instance, Adapter | N
             merged.setdefault(name, {}).update(values)
     for (name, item), value in recipe.imports.items():
         merged.setdefault(name, {})[item] = _import(worker, value)
-    return module.create(module.link(merged), limits=recipe.limits), adapter
+    instance = module.create(module.link(merged), limits=recipe.limits)
+    if recipe.answers is not None:
+        instance.ask_pool = _parent_function(worker, recipe.answers)
+    return instance, adapter
 
 
 def _load(data: bytes, what: str) -> Any:

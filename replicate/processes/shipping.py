@@ -37,7 +37,9 @@ class ParentHost:
     fn: Callable[..., Any]
     caller: bool
     linked: LinkedFunction | None
-    """None for what takes a guest's output."""
+    """None for what isn't an import."""
+    answers: bool = False
+    """What it returns is wanted, though it isn't an import's result."""
 
 
 class RecipeFile:
@@ -136,7 +138,19 @@ def ship(
             imports[module, name] = HostGlobal(linked.value)
         elif value is not _NOTHING:
             imports[module, name] = value
-    recipe = Recipe(prepared=prepared, wasi=own_wasi, sinks=sinks, adapter=own_adapter, imports=imports, limits=limits)
+    answers = None
+    if adapter is not None and own_adapter is not None and type(adapter).answer is not Adapter.answer:
+        hosts.append(ParentHost(adapter.answer, True, None, answers=True))
+        answers = len(hosts) - 1
+    recipe = Recipe(
+        prepared=prepared,
+        wasi=own_wasi,
+        sinks=sinks,
+        adapter=own_adapter,
+        answers=answers,
+        imports=imports,
+        limits=limits,
+    )
     written = _pickled(recipe)
     if written is None:
         raise ImportTypeError(

@@ -140,6 +140,35 @@ def test_host_functions_nest_and_their_exceptions_are_the_same_objects(engine_na
         assert pool.read(catch) == (3, 1)
 
 
+def test_a_guest_catches_up_once_and_not_again_in_the_middle_of_its_call(engine_name: str) -> None:
+    """What a host function asks the guest for comes with a request of its own, while the first one isn't answered."""
+    source = """(module (import "h" "look" (func $look (result i32))) (memory (export "memory") 1)
+      (func (export "get") (result i32) (i32.load (i32.const 0)))
+      (func (export "put") (param i32) (result i32) (i32.store (i32.const 0) (local.get 0)) (call $look)))"""
+    look = HostFunction(lambda guest: guest.call("get"), caller=True)
+    with Pool.open(source, imports={"h": {"look": look}}, engine=engine_name, workers="processes", replicas=1) as pool:
+        for number in range(1, 4):
+            assert pool.write(lambda guest, number=number: guest.call("put", number)) == number
+            assert pool.read(lambda guest: (guest.call("put", -1), guest.call("get"))) == (-1, -1)
+            assert pool.read(lambda guest: guest.call("get")) == number
+
+
+def test_an_adapter_beside_the_guest_asks_the_pool_s_own(engine_name: str) -> None:
+    adapter = shipped.Asking()
+    with Pool.open(adapter, engine=engine_name, workers="processes", replicas=1) as pool:
+        for transaction in (pool.read, pool.write):
+            assert transaction(lambda guest: guest.call("ask", 21)) == 42
+            with pytest.raises(LookupError, match="-1"):
+                transaction(lambda guest: guest.call("ask", -1))
+    assert [(number, here) for number, _, here in adapter.asked] == [(21, os.getpid()), (-1, os.getpid())] * 2
+    assert os.getpid() not in {there for _, there, _ in adapter.asked}
+
+
+def test_in_the_pool_s_own_process_there_is_nobody_to_ask() -> None:
+    with Pool.open(shipped.Asking(), replicas=1) as pool:
+        assert pool.read(lambda guest: guest.call("ask", 21)) == -1
+
+
 def test_wasi_runs_beside_the_guest_and_its_sinks_here() -> None:
     wat = """(module (import "wasi_snapshot_preview1" "fd_write" (func $w (param i32 i32 i32 i32) (result i32)))
       (memory (export "memory") 1) (data (i32.const 16) "hello") (data (i32.const 0) "\\10\\00\\00\\00\\05\\00\\00\\00")

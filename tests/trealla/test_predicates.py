@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from fractions import Fraction
@@ -19,7 +18,6 @@ from replicate.errors import (
     GuestTimeoutError,
     NestedTransactionError,
     PoolError,
-    UnsupportedError,
 )
 from replicate_trealla import (
     AsyncPrologPool,
@@ -489,16 +487,6 @@ def test_many_threads_call_at_once(open_pool: Open) -> None:
     for thread in threads:
         thread.join()
     assert wrong == []
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="worker processes are for Linux")
-def test_worker_processes_are_refused(wasm: Path) -> None:
-    with pytest.raises(UnsupportedError, match="worker processes"):
-        PrologPool(wasm=wasm, workers="processes", predicates={"p/0": lambda: None})
-    with PrologPool(wasm=wasm, workers="processes", replicas=1) as pool:
-        with pytest.raises(UnsupportedError, match="worker processes"):
-            pool.register("p/0", lambda: None)
-        assert pool.query_once("true") == {}
 
 
 def test_a_cancelled_task_closes_the_generator(wasm: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from replicate.errors import EngineUnavailableError, GuestTimeoutError, UnsupportedError
 from replicate.processes.interpreters import find_interpreter
+from replicate.wasi import SystemClock
 from replicate_trealla import Atom, PrologError, PrologPool, TreallaAdapter
 from replicate_trealla.errors import ConsultError
 
@@ -90,10 +91,14 @@ def test_deep_answers_of_writes_arrive(wasm: Path) -> None:
 
 def test_an_adapter_that_cannot_be_carried_to_a_worker_is_refused(wasm: Path) -> None:
     """Half of it there and half of it here would wait for each other for ever."""
+
+    class Here(SystemClock):
+        pass
+
     with pytest.raises(
         UnsupportedError, match="'trealla' has to be carried to the worker processes.*workers='threads'"
     ):
-        PrologPool(wasm=wasm, workers="processes", stdout=lambda line: None)
+        PrologPool(wasm=wasm, workers="processes", clock=Here())
 
 
 def test_adapters_are_pickled_without_paths(wasm: Path, tmp_path: Path) -> None:
