@@ -70,6 +70,27 @@ known_directive(Name) :- memberchk(Name, [
     attribute, create_prolog_flag, discontiguous, dynamic, encoding, ensure_loaded, export, help, include, info,
     initialization, meta_predicate, module, multifile, op, pragma, public, set_prolog_flag, table, use_module]).
 
+% Which of some clauses, counted from 0, can't be read or added? It's asked when a program couldn't be loaded: what the
+% interpreter says of the place counts some lines twice.
+faulty([Text|Texts], At, Found) :-
+    (   is_fine(Text) -> Next is At + 1, faulty(Texts, Next, Found) ; Found = At ).
+
+is_fine(Text) :-
+    atom_chars(Text, Chars),
+    catch(\+ \+ ( user:read_term_from_chars(Chars, Term, []), is_addable(Term) ), _, fail).
+
+is_addable(Term) :- var(Term), !, fail.
+is_addable((:- _)) :- !.
+is_addable((_ --> _)) :- !.
+is_addable(Clause) :-
+    ( Clause = (Head :- Body) -> callable(Head), is_body(Body) ; callable(Clause) ),
+    assertz('$faulty':Clause, Reference),
+    erase(Reference).
+
+is_body(Body) :- var(Body), !.
+is_body(Body) :- ( Body = (A, B) ; Body = (A ; B) ; Body = (A -> B) ), !, is_body(A), is_body(B).
+is_body(Body) :- callable(Body).
+
 % Change the program by each of some clauses, on its own: a variable that stands in two of them is two variables.
 change(_, [], Count, Count).
 change(Change, [Clause|Clauses], Before, Count) :-

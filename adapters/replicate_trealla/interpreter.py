@@ -22,7 +22,7 @@ from replicate_trealla.queries import Query, Stream, TransactionSteps, first, no
 from replicate_trealla.requests import Bindings, checked_limit, request_for
 from replicate_trealla.steps import Collect, Load, StopStream
 from replicate_trealla.terms import Atom, Compound, Term, Variable, to_prolog
-from replicate_trealla.text import ends_open, line_of
+from replicate_trealla.text import clause_starts, end_of_file, ends_open, line_of, line_of_token, unpartnered
 from replicate_trealla.watch import CHANGED_FACTS
 
 if TYPE_CHECKING:
@@ -241,7 +241,7 @@ class Interpreter:
             )
             raise PrologSyntaxError(message, line=line)
         if fault is not None:
-            raise _consult_error(fault[1], name)
+            raise _consult_error(fault[1], name, lambda said: self._faulty_line(text, said))
         if ball == _UNFINISHED:
             raise ConsultError(
                 f"the interpreter stopped reading {name} before its end, without saying why; is there an ':- if' without "
@@ -249,6 +249,29 @@ class Interpreter:
             )
         if ball is not None:
             raise _consult_error_from(ball, name)
+
+    def _faulty_line(self, text: str, said: str) -> int | None:
+        """Give the line of what can't be loaded, None if it isn't found.
+
+        The interpreter is asked about clause after clause, which changes nothing, and in the clause it's the token, or the
+        bracket without a partner, that explains what was `said`, if one does.
+        """
+        clauses = clause_starts(text[: end_of_file(text)])
+        if len(text) > _LARGEST_SEARCHED:
+            return None
+        texts = [Atom(f"{clause}\n.") for _, clause in clauses]
+        try:
+            answer = self.query_once("'$replicate':faulty(Texts, 0, At)", bindings={"Texts": texts})
+        except PrologError:
+            return None
+        at = None if answer is None else answer["At"]
+        if not isinstance(at, int):
+            return None
+        start, clause = clauses[at]
+        culprit = unpartnered(clause)
+        near = _NEAR.search(said)
+        within = line_of(clause, culprit) if culprit is not None else line_of_token(clause, near[1]) if near else None
+        return line_of(text, start) + (within or 1) - 1
 
     def _read_back(self, written: str) -> Term | None:
         """Make a term of text that the interpreter wrote."""
@@ -299,6 +322,9 @@ _EXCERPT = re.compile(r" <<[\s\S]*?(?:>>|\Z)")
 _SPURIOUS = re.compile(r"^Warning: unknown directive: .*\n?", re.MULTILINE)
 _UNFINISHED = Atom("unfinished")
 _HINT = "; run goals with ':- initialization(Goal).'"
+_NEAR = re.compile("near '([^']+)'")
+_LARGEST_SEARCHED = 1 << 20
+"""In characters: what is longer isn't searched for the clause with a fault."""
 _PLACE = re.compile(r",? (?:near )?\S+:(\d+)$")
 
 
@@ -327,8 +353,10 @@ def _placed(said: str, name: str) -> str:
     return f"{name}:{line}: {message}" if line else f"{name}: {message}"
 
 
-def _consult_error(said: str, name: str) -> ConsultError:
+def _consult_error(said: str, name: str, find_line: Callable[[str], int | None]) -> ConsultError:
     message, line = _place(re.sub(r"^(?:Error|Warning): ", "", said))
+    if said.startswith("Error: "):
+        line = find_line(message) or line
     where = f"{name}:{line}" if line else name
     if message.startswith("syntax error"):
         reason = message.removeprefix("syntax error, ")

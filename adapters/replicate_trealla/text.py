@@ -7,7 +7,17 @@ from collections.abc import Iterator
 
 from replicate_trealla.errors import PrologSyntaxError
 
-__all__ = ["Clauses", "check_goal", "end_of_file", "ends_open", "line_of", "split_clauses", "unpartnered"]
+__all__ = [
+    "Clauses",
+    "check_goal",
+    "clause_starts",
+    "end_of_file",
+    "ends_open",
+    "line_of",
+    "line_of_token",
+    "split_clauses",
+    "unpartnered",
+]
 
 # As in 0'\x41\ and "\x41\": the second backslash ends the escape, and escapes nothing.
 _ESCAPE = r"\\(?:x[0-9a-fA-F]+\\|[0-7]+\\|.)"
@@ -75,6 +85,25 @@ def ends_open(text: str) -> int | None:
         elif item.lastgroup != "layout" and start is None:
             start = item.start()
     return start
+
+
+def clause_starts(text: str) -> list[tuple[int, str]]:
+    """Give each clause of a program, without its final period, and where it starts; the last may be one that doesn't end."""
+    clauses: list[tuple[int, str]] = []
+    start: int | None = None
+    for item in _items(text):
+        if start is None and item.lastgroup not in ("layout", "end"):
+            start = item.start()
+        if item.lastgroup == "end":
+            clauses.append((item.start(), "") if start is None else (start, text[start : item.start()]))
+            start = None
+    return clauses if start is None else [*clauses, (start, text[start:])]
+
+
+def line_of_token(text: str, token: str) -> int | None:
+    """Give the line, counted from 1, of a token that is there once; else None."""
+    found = [item.start() for item in _items(text) if item[0] == token]
+    return line_of(text, found[0]) if len(found) == 1 else None
 
 
 class Clauses:

@@ -38,6 +38,19 @@ SYNTAX = {
     "an escape that isn't one": ("a(1).\na('\\q').", 2, ""),
     "a quote that spans lines": ("a(1).\na('x\ny').\na(3).", 2, ""),
 }
+PLACES = {
+    "after a comment": ("% a\na(1).\na(2.\n", 3),
+    "after comments of both kinds": ("a(1).\n\n% a\n/* b\n c */ a(2.\n", 5),
+    "in a clause of several lines": ("a(1).\na(X) :- b(X),\n  c(X.\na(3).\n", 3),
+    "a token in a clause of several lines": ("% a\na :-\n  b,\n  c d,\n  e.\n", 4),
+    "a token that's there several times": ("% a\na :-\n  b,\n  b b,\n  e.\n", 2),
+    "after a declaration that it needs": (":- op(700, xfx, ===>).\n% a\na ===> b.\na ==> c.\n", 4),
+    "after a flag": (':- set_prolog_flag(double_quotes, atom).\n% a\na("x").\na(.\n', 4),
+    "a built-in's clause": ("% a\na(1).\natom_length(x, y).\n", 3),
+    "a number for a body": ("% a\na(1).\na :-\n  b,\n  ( c ; 3 ).\n", 3),
+    "a number for a head": ("% a\n3 :- a.\n", 2),
+    "in a grammar": ("a --> b.\n% a\na --> [1.\n", 3),
+}
 OTHERWISE = {
     "a built-in's clause": ("a(1). atom_length(x, y). a(2).", "permission error"),
     "a number for a body": ("a(1).\na :- b, 3.", "not callable"),
@@ -78,6 +91,17 @@ def knows_nothing(prolog: Prolog) -> None:
     for name in ("a", "m:a"):
         with pytest.raises(PrologError, match="existence_error"):
             prolog.query_once(f"{name}(_)")
+
+
+@pytest.mark.parametrize("case", PLACES)
+def test_the_line_of_an_error_is_right_whatever_is_before_it(single: Prolog, case: str) -> None:
+    text, line = PLACES[case]
+
+    with pytest.raises(ConsultError, match=f"^program.pl:{line}: ") as caught:
+        single.consult_text(text, name="program.pl")
+
+    assert caught.value.line == line
+    knows_nothing(single)
 
 
 @pytest.mark.parametrize("case", SYNTAX)
