@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from itertools import islice
@@ -26,6 +27,8 @@ __all__ = ["AsyncQuery", "AsyncStream", "PinnedSteps", "Query", "Step", "Steps",
 
 T = TypeVar("T")
 Step = Callable[["Guest"], Any]
+_FEW = 200
+"""Answers that an event loop may make terms of, some microseconds each."""
 
 
 class _Taking:
@@ -289,11 +292,14 @@ class AsyncQuery(_Taking, AsyncIterator[Answer]):
     def __aiter__(self) -> AsyncQuery:
         return self
 
-    async def __anext__(self) -> Answer:
+    async def _collected(self) -> Iterator[Message]:
         if self._messages is None:
             self._messages = iter(())
             self._messages = iter(await self._collect())
-        message = next(self._messages, None)
+        return self._messages
+
+    async def __anext__(self) -> Answer:
+        message = next(await self._collected(), None)
         answer = None if message is None else self._answer(message)
         if answer is None:
             raise StopAsyncIteration
@@ -301,14 +307,15 @@ class AsyncQuery(_Taking, AsyncIterator[Answer]):
 
     async def all(self, *, limit: int | None = None) -> list[Answer]:
         """Give all answers that are left, or the next `limit` ones, and close."""
-        answers: list[Answer] = []
         async with self:
-            while limit is None or len(answers) < limit:
-                try:
-                    answers.append(await self.__anext__())
-                except StopAsyncIteration:
-                    break
-        return answers
+            messages = [*islice(await self._collected(), limit)]
+            if len(messages) <= _FEW:
+                return self._answers(messages)
+            # Making terms of many would keep the event loop from everything else.
+            return await asyncio.get_running_loop().run_in_executor(None, self._answers, messages)
+
+    def _answers(self, messages: list[Message]) -> list[Answer]:
+        return [answer for message in messages if (answer := self._answer(message)) is not None]
 
     async def first(self) -> Answer | None:
         """Give the next answer, or None if there's none, and close."""
@@ -425,6 +432,16 @@ class AsyncStream(AsyncQuery):
             if not self._left:
                 await self.aclose()
         return answer
+
+    async def all(self, *, limit: int | None = None) -> list[Answer]:
+        answers: list[Answer] = []
+        async with self:
+            while limit is None or len(answers) < limit:
+                try:
+                    answers.append(await self.__anext__())
+                except StopAsyncIteration:
+                    break
+        return answers
 
     async def aclose(self) -> None:
         await self._end(ended=False)

@@ -43,11 +43,16 @@ def _items(text: str) -> Iterator[re.Match[str]]:
 
 
 def check_goal(goal: str) -> None:
-    """Raise `PrologSyntaxError` if text follows the goal's end, which the interpreter would ignore without a word."""
+    """Raise `PrologSyntaxError` if text follows the goal's end, which the interpreter would ignore without a word.
+
+    And for a zero byte, and a comment that doesn't end.
+    """
     if "\0" in goal:
         raise PrologSyntaxError(
             "the text contains a zero byte, where the interpreter would stop reading: write it as \\0\\"
         )
+    if "/*" in goal:
+        _check_comments(goal)
     if _MAY_END.search(goal) is None:
         return
     ended = False
@@ -59,6 +64,19 @@ def check_goal(goal: str) -> None:
                 line=line_of(goal, item.start()),
             )
         ended = ended or item.lastgroup == "end"
+
+
+def _check_comments(goal: str) -> None:
+    # A goal that is nothing but the beginning of one ends Trealla 0.23 by a trap.
+    for item in _items(goal):
+        if item.lastgroup == "open" and item[0].startswith("/*"):
+            at = item.start()
+            line, column = line_of(goal, at), at - goal.rfind("\n", 0, at)
+            raise PrologSyntaxError(
+                f"the comment that begins at line {line}, column {column} doesn't end: {goal:.200}",
+                line=line,
+                column=column,
+            )
 
 
 def end_of_file(text: str) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import random
 import shutil
@@ -20,6 +21,8 @@ from replicate.errors import (
     ReplicateError,
 )
 from replicate_trealla import (
+    Answer,
+    AsyncPrologPool,
     Atom,
     Compound,
     ConsultError,
@@ -30,6 +33,7 @@ from replicate_trealla import (
     TermError,
     Variable,
     fetch,
+    queries,
 )
 
 
@@ -292,3 +296,26 @@ def test_a_wrong_checksum_keeps_nothing(monkeypatch: pytest.MonkeyPatch, tmp_pat
     with pytest.raises(ChecksumError):
         fetch.fetch()
     assert not list(tmp_path.rglob("*.wasm"))
+
+
+def test_many_answers_dont_keep_the_event_loop(wasm: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    threads: set[int] = set()
+    right = queries.decode_answer
+
+    def decode(*message: bytes) -> Answer:
+        threads.add(threading.get_ident())
+        return right(*message)
+
+    monkeypatch.setattr(queries, "decode_answer", decode)
+
+    async def main() -> None:
+        async with AsyncPrologPool(wasm=wasm, replicas=1) as pool:
+            answers = await pool.query_all("between(1, 5000, X)")
+            assert [answer["X"] for answer in answers] == [*range(1, 5001)]
+            assert threading.get_ident() not in threads
+            query = pool.query("between(1, 1000, X), (X =:= 900 -> throw(late) ; true)")
+            assert await query.__anext__() == {"X": 1}
+            with pytest.raises(PrologError, match="late"):
+                await query.all()
+
+    asyncio.run(main())
