@@ -15,6 +15,7 @@ from replicate_trealla import iso
 from replicate_trealla.adapter import TreallaAdapter
 from replicate_trealla.aio import AsyncInterpreter, AsyncPrologPool
 from replicate_trealla.answers import Answer
+from replicate_trealla.async_queries import AsyncQuery
 from replicate_trealla.errors import (
     ConsultError,
     ConversionError,
@@ -31,7 +32,7 @@ from replicate_trealla.from_terms import convert
 from replicate_trealla.interpreter import Consulted, Interpreter
 from replicate_trealla.predicates import Goal
 from replicate_trealla.prolog import Prolog, PrologPool
-from replicate_trealla.queries import AsyncQuery, Query
+from replicate_trealla.queries import Query
 from replicate_trealla.records import functor
 from replicate_trealla.terms import Atom, Compound, Opaque, Term, Variable, to_prolog
 from replicate_trealla.to_terms import substitute, to_term, variables_of

@@ -18,21 +18,20 @@ from replicate.memory_modes import MemoryMode
 from replicate.stats import PoolStats
 from replicate_trealla.adapter import OnMutation, Options, TreallaAdapter, refuses_mutations
 from replicate_trealla.answers import Answer
+from replicate_trealla.async_queries import (
+    AsyncPinnedSteps,
+    AsyncQuery,
+    AsyncStream,
+    AsyncTransactionSteps,
+    run_or_discard_async,
+)
 from replicate_trealla.calling import trace_last
 from replicate_trealla.changes import Kind, change
 from replicate_trealla.interpreter import Consulted
 from replicate_trealla.jobs import Ask, Failed, Programs, Register, Succeed
 from replicate_trealla.predicates import Python, make_predicate, registering
 from replicate_trealla.programs import program_of, read_programs
-from replicate_trealla.queries import (
-    AsyncPinnedSteps,
-    AsyncQuery,
-    AsyncStream,
-    AsyncTransactionSteps,
-    first,
-    note_change,
-    run_or_discard_async,
-)
+from replicate_trealla.queries import first, note_change
 from replicate_trealla.requests import Bindings, checked_limit, request_for
 from replicate_trealla.session import Message
 from replicate_trealla.steps import Collect
