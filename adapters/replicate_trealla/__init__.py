@@ -30,8 +30,9 @@ from replicate_trealla.errors import (
 )
 from replicate_trealla.from_terms import convert
 from replicate_trealla.interpreter import Consulted, Interpreter
+from replicate_trealla.pool import PrologPool
 from replicate_trealla.predicates import Goal
-from replicate_trealla.prolog import Prolog, PrologPool
+from replicate_trealla.prolog import Prolog
 from replicate_trealla.queries import Query
 from replicate_trealla.records import functor
 from replicate_trealla.terms import Atom, Compound, Opaque, Term, Variable, to_prolog
