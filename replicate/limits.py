@@ -29,6 +29,8 @@ __all__ = ["NO_LIMITS", "Limit", "ResourceLimits", "Ticker", "check_timeout", "i
 
 _SIGNAL_SECONDS = 0.05
 """How long a Ctrl-C may wait while the main thread is inside a guest."""
+_MORE_TICKS = 4
+"""How many ticks there are for a guest that was called, or looked up."""
 _NEVER = float("inf")
 _FEW = 1000
 """So many deadlines are kept without looking whether anybody needs them."""
@@ -127,7 +129,8 @@ class Ticker:
     `_SIGNAL_SECONDS` as long as guests are called at all: `unheard` isn't empty if nobody has called one since the last tick,
     and who calls one then calls `hear`. The ticker refills `unheard` before it ticks, a caller looks at `unheard` before it
     enters the guest: one of the two sees the other. A guest that looks up in the main thread says so with `hear_inside`, and
-    the ticks go on. A tick that finds the main thread in a host function is noticed when it goes back into the guest.
+    the ticks go on. A tick that finds the main thread in a host function is noticed when it goes back into the guest. One that
+    comes while a guest looks up is lost, which is why there are some more of them than are heard.
 
     The main thread's stack would say where it is, too. But with Python 3.11, to hold a frame of another thread that runs, or
     only to ask for one (`sys._current_frames`), ends in a segmentation fault if garbage is collected at the wrong moment.
@@ -211,6 +214,7 @@ class Ticker:
     # -- the thread ----------------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
+        left = 0
         while True:
             heard = not self.unheard
             if heard:
@@ -218,19 +222,20 @@ class Ticker:
             while self._inside:
                 self._inside.pop()
                 heard = True
+            left = _MORE_TICKS if heard else max(left - 1, 0)
             ticked = self._due_engines()
-            if heard:
+            if left:
                 ticked += [engine for known in self._watched if (engine := known()) is not None]
             for engine in {id(engine): engine for engine in ticked}.values():
                 engine.tick()
             now = time.monotonic()
             wakes = self._due[0][0] if self._due else _NEVER
-            if heard:
+            if left:
                 wakes = min(wakes, now + _SIGNAL_SECONDS)
             del ticked
             self._wakes_at = wakes
             # Who has posted something, called a guest or looked up in one before that didn't wake this thread.
-            if wakes > now and not self._posted and (heard or (self.unheard and not self._inside)):
+            if wakes > now and not self._posted and (left or (self.unheard and not self._inside)):
                 try:
                     self._wake.get(timeout=None if wakes == _NEVER else wakes - now)
                 except queue.Empty:

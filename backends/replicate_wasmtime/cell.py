@@ -82,10 +82,10 @@ def _look_up(_context: int | None, number: int, ticks: Any, _kind: int | None) -
     """
     try:
         ticks[0] = 1
-        ticker.hear_inside()
         cell = _cells[number]()
         if cell is not None and cell.instance.limit is not None:
             cell.instance.limit.check()
+        ticker.hear_inside()  # last, for what ticks meanwhile isn't noticed
         return None
     except BaseException as error:
         return _failed(number, error, _interruption)

@@ -6,6 +6,7 @@ import asyncio
 import subprocess
 import sys
 import threading
+import time
 from typing import Any
 
 import pytest
@@ -19,7 +20,7 @@ from replicate.errors import (
     GuestInterruptedError,
     GuestTimeoutError,
 )
-from replicate.limits import Limit, Ticker
+from replicate.limits import Limit, Ticker, ticker
 from replicate_wasmtime import WasmtimeEngine
 
 ENDLESS = """(module (import "h" "soon" (func $soon)) (import "h" "back" (func $back)) (memory (export "memory") 1)
@@ -129,13 +130,32 @@ def test_a_guest_that_runs_elsewhere_isnt_ticked_again_and_again() -> None:
         with module.instantiate(NOTHING) as instance, pytest.raises(GuestTimeoutError), instance.within(timeout):
             instance.call("forever")
 
-    thread = threading.Thread(target=run, args=(1.0,))
+    thread = threading.Thread(target=run, args=(2.0,))
     thread.start()
     thread.join()
-    assert len(ticks) <= 4, "one for the call, and one for its deadline; and what other tests have left running"
+    assert len(ticks) <= 8, "some for the call, and one for its deadline; and what other tests have left running"
     del ticks[:]
-    run(1.0)
-    assert len(ticks) >= 5
+    run(2.0)
+    assert len(ticks) >= 10
+
+
+def test_a_tick_that_comes_while_a_guest_looks_up_costs_no_later_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The engine sets the next deadline after the look: what has ticked by then isn't noticed."""
+    engine = WasmtimeEngine(cache=False)
+    right = ticker.hear_inside
+    looks: list[float] = []
+
+    def slow() -> None:
+        right()
+        looks.append(time.monotonic())
+        if len(looks) < 3:
+            # The ticker goes on meanwhile, and ticks for this look.
+            time.sleep(0.08)
+
+    monkeypatch.setattr(ticker, "hear_inside", slow)
+    with engine.compile(PLAIN).instantiate(NOTHING) as instance, pytest.raises(GuestTimeoutError), instance.within(3.0):
+        instance.call("forever")
+    assert len(looks) > 10
 
 
 def test_deadlines_that_nobody_needs_any_more_are_forgotten() -> None:
