@@ -91,6 +91,17 @@ def test_the_version_is_one() -> None:
     assert re.fullmatch(r"\d+\.\d+\.\d+(\.dev\d+)?", replicate.__version__)
 
 
+def test_what_is_said_to_run_again_or_not_is_there(request: pytest.FixtureRequest) -> None:
+    tests = [
+        f"{path.relative_to(ROOT).as_posix()}::{name}"
+        for path in (ROOT / "tests").rglob("test_*.py")
+        for name in re.findall(r"^(?:async )?(?:def|class) ([Tt]est\w+)", path.read_text("utf-8"), re.MULTILINE)
+    ]
+    conftest = request.config.pluginmanager.get_plugin(str(ROOT / "tests/conftest.py"))
+    for pattern in [row[0] for rows in conftest.AGAIN.values() for row in rows]:
+        assert any(test.startswith(pattern.partition("*")[0]) for test in tests), pattern
+
+
 @pytest.mark.skipif(not (ROOT / ".ci/run").exists(), reason="only a checkout has .ci/run")
 def test_the_readme_has_the_two_commands() -> None:
     text = (ROOT / "README.md").read_text("utf-8")

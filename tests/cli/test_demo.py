@@ -157,7 +157,7 @@ def test_an_interrupted_load_leaves_no_thread(monkeypatch: pytest.MonkeyPatch) -
     with pytest.raises(KeyboardInterrupt):
         run_load(echo, QUESTIONS, threads=4)
 
-    assert set(threading.enumerate()) == before
+    assert set(threading.enumerate()) <= before
 
 
 def test_a_comparison_takes_the_median_of_its_rounds() -> None:

@@ -147,7 +147,7 @@ MODES = ["copy", *(["copy-on-write"] if why_not_copy_on_write() is None else [])
 @pytest.mark.parametrize("memory", MODES)
 @pytest.mark.parametrize("reset", ["each_read", "on_commit"])
 def test_recorded_histories_are_linearizable(memory: str, reset: str) -> None:
-    events = record(seconds=3, memory=memory, reset=reset)
+    events = record(seconds=1, memory=memory, reset=reset)
     check(events)
     kinds = [event.kind for event in events]
     assert kinds.count("write") > 20
@@ -247,7 +247,7 @@ def test_planted_bugs_are_caught(plant: Any, monkeypatch: pytest.MonkeyPatch) ->
         # Where every read is followed by a reset, no replica is ever stale.
         rule = "on_commit" if plant is plant_stale_idle_replicas else "each_read"
         try:
-            check(record(seconds=4, memory="copy-on-write", reset=rule))
+            check(record(seconds=2, memory="copy-on-write", reset=rule))
         except (AssertionError, ReplicateError):
             return True
         return False
