@@ -179,16 +179,16 @@ pairs([Name = Value|Names], Pairs) :-
 
 % Builtins that walk whole terms, as ground/1 and acyclic_term/1, overflow their stack a few thousand levels deep. This
 % doesn't; it fails, since throwing from deep inside has crashed Trealla 0.33, when a term has more levels than anybody
-% needs: then it's probably cyclic.
+% needs: then it's probably cyclic. To is_stream/1 an atom or a string that is a stream's alias is one, too.
 tokens(Term, Level, Tokens, Rest) :-
-    (   is_stream(Term) -> opaque(Term, Tokens, Rest)
-    ;   integer(Term) -> Tokens = [Term|Rest]
-    ;   atom(Term) -> atom_tokens(Term, Tokens, Rest)
+    (   atom(Term) -> atom_tokens(Term, Tokens, Rest)
     ;   is_list(Term) ->
         (   string(Term)
         ->  atom_chars(Atom, Term), atom_chars(Atom, Text), Tokens = [[1,Text]|Rest]
         ;   length(Term, Length), Tokens = [[6,Length]|Elements], level(Level, Next), list_tokens(Term, Next, Elements, Rest)
         )
+    ;   is_stream(Term) -> opaque(Term, Tokens, Rest)
+    ;   integer(Term) -> Tokens = [Term|Rest]
     ;   compound(Term) ->
         functor(Term, Name, Arity),
         Term =.. [_|Arguments],

@@ -16,6 +16,7 @@ from replicate_trealla import (
     Compound,
     Interpreter,
     InterpreterError,
+    Opaque,
     Prolog,
     PrologError,
     PrologSyntaxError,
@@ -330,3 +331,11 @@ def test_ctrl_c_ends_an_endless_goal_and_its_interpreter(wasm: Path) -> None:
     done = subprocess.run([sys.executable, "-c", INTERRUPTED, wasm], capture_output=True, text=True, timeout=120)
     assert done.stderr == ""
     assert done.stdout.startswith("interrupted\nthis interpreter has ended")
+
+
+@pytest.mark.parametrize("alias", ["stdin", "user_input", "user_output", "user_error", "stdout", "stderr"])
+def test_the_names_of_streams_are_no_streams(single: Prolog, alias: str) -> None:
+    answer = single.query_once("Back = V, current_output(S)", bindings={"V": [alias, Atom(alias), Atom(alias)(alias)]})
+    assert answer is not None
+    assert answer["Back"] == [alias, Atom(alias), Compound(alias, (alias,))]
+    assert isinstance(answer["S"], Opaque)
