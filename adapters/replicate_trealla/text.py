@@ -35,6 +35,7 @@ _ITEM = re.compile(
     re.VERBOSE | re.DOTALL,
 )
 _CLOSING = {")": "(", "]": "[", "}": "{"}
+_BEGUN_CODE = re.compile(r"0'\\(?:x[0-9a-fA-F]*|[0-7]+)\Z")
 _MAY_END = re.compile(r"\.[\s%]")
 
 
@@ -124,6 +125,18 @@ def line_of_token(text: str, token: str) -> int | None:
     return line_of(text, found[0]) if len(found) == 1 else None
 
 
+def _may_go_on(item: re.Match[str], text: str) -> bool:
+    """Tell whether an item may be another one when more of the text is known."""
+    end = item.end()
+    if end == len(text):
+        return True
+    if item.lastgroup == "text":
+        return text[end] == item[0][0]  # half of a quote that's written twice
+    if item.lastgroup == "word":
+        return item[0] == "0" and text[end] == "'"
+    return item.lastgroup == "code" and _BEGUN_CODE.match(text, item.start()) is not None
+
+
 class Clauses:
     """Split text that comes piece by piece into clauses. What may go on in the next piece waits for it."""
 
@@ -138,7 +151,7 @@ class Clauses:
         start = 0 if self._begun else None
         at = 0
         for item in _items(text):
-            if item.end() == len(text) and not last:
+            if not last and _may_go_on(item, text):
                 break
             at = item.end()
             if item.lastgroup == "end":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from replicate_trealla import PrologSyntaxError
@@ -122,6 +122,12 @@ def test_a_text_is_split_into_clauses(text: str, clauses: list[str], rest: str) 
 
 
 @given(st.lists(st.text("ab. '\"\\%/*\n0x", max_size=6), max_size=8))
+@example(["0'", "0."])
+@example(["'a'", "'. b'."])
+@example(["'a''", ". b'."])
+@example(["X = 0'\\x4", "1\\. b."])
+@example(["X = 0'\\1", "01\\. b."])
+@settings(max_examples=1000)
 def test_it_doesnt_matter_in_which_pieces_a_text_comes(pieces: list[str]) -> None:
     splitter = Clauses()
     clauses = [clause for piece in pieces for clause in splitter.feed(piece)] + splitter.feed("", last=True)
