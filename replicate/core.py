@@ -39,10 +39,12 @@ from replicate.signals import deaf_entry
 from replicate.snapshot import Snapshot
 from replicate.stats import PoolStats
 
-__all__ = ["PoolCore", "ThreadWaiter", "Transaction", "Waiter", "check_core", "open_core"]
+__all__ = ["Asking", "PoolCore", "ThreadWaiter", "Transaction", "Waiter", "check_core", "open_core"]
 
 T = TypeVar("T")
 _branch_numbers = itertools.count(1)
+_REST_SECONDS = 0.001
+"""How long who ends a transaction rests at most, for one that is passed."""
 _forks = 0
 """How many forks there are between this process and the first that imported this."""
 
@@ -144,6 +146,15 @@ class ThreadWaiter(Waiter):
     def wait(self, seconds: float | None) -> bool:
         """Wait until woken, or for that long; tell which."""
         return self._asleep.acquire(timeout=-1 if seconds is None else max(seconds, 0.0))
+
+
+class Asking:
+    """Be who waits for something that no transaction will have."""
+
+    __slots__ = ("waiter",)
+
+    def __init__(self) -> None:
+        self.waiter = ThreadWaiter()
 
 
 class PoolCore:
@@ -314,6 +325,20 @@ class PoolCore:
         """Note that a transaction has ended."""
         with self.lock:
             self.owners.pop(owner, None)
+
+    def rest(self) -> None:
+        """Let go of the interpreter lock until who has been passed by too many transactions gets on, but no longer than a moment.
+
+        For who has just ended a transaction: it has nothing left that could be torn, and holds up nobody.
+        """
+        asking = Asking()
+        try:
+            if self.event(self.state.rest_wanted, asking.waiter):
+                asking.waiter.wait(_REST_SECONDS)
+                self.event(self.state.rest_done, asking.waiter)
+        except BaseException:
+            self.abandon(asking)
+            raise
 
     def _deliver(self) -> None:
         """Carry out what was decided under the lock; begun again after an exception, it goes on where it was."""

@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeVar, cast
 from replicate.adapter import Adapter, ResetRule
 from replicate.callables import LATER, UNFINISHED, refuse_unfinished, run_whole, runnable
 from replicate.configuration import Workers
-from replicate.core import PoolCore, ThreadWaiter, check_core, open_core
+from replicate.core import Asking, PoolCore, ThreadWaiter, check_core, open_core
 from replicate.errors import PoolClosedError, PoolTimeoutError
 from replicate.handles import Guest
 from replicate.imports import Imports
@@ -236,7 +236,7 @@ class Pool:
         core = self._core
         limit = Limit(core.engine, timeout)
         core.check_pin()
-        asking = _Asking(ThreadWaiter())
+        asking = Asking()
         try:
             slot = self._take_replica(asking.waiter, limit)
             core.event(core.state.pin, slot)
@@ -342,15 +342,6 @@ class Pool:
 # that was whole. Nothing can come between a ``with`` and the first instruction in it.
 
 
-class _Asking:
-    """Be who waits for a replica that no transaction will have."""
-
-    __slots__ = ("waiter",)
-
-    def __init__(self, waiter: ThreadWaiter) -> None:
-        self.waiter = waiter
-
-
 class _Reading:
     """Be one read transaction.
 
@@ -397,10 +388,13 @@ class _Reading:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> Literal[False]:
         try:
+            core = self._pool._core
             if self.slot is None:
-                self._pool._core.leave(self.owner)
+                core.leave(self.owner)
             else:
-                self._pool._core.end_read(self.slot, failed=error is not None, owner=self.owner)
+                core.end_read(self.slot, failed=error is not None, owner=self.owner)
+            if core.state.passed:
+                core.rest()
         except BaseException:
             self._pool._core.abandon(self)
             raise
@@ -447,6 +441,8 @@ class _Writing:
             finally:
                 core.end_write()
                 core.leave(self._owner)
+                if core.state.passed:
+                    core.rest()
         except BaseException:
             self._pool._core.abandon(self)
             raise

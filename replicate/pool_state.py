@@ -30,7 +30,9 @@ import attrs
 from replicate.errors import PoolClosedError
 
 __all__ = [
+    "LEAST_PASSES",
     "MAX_PINNED",
+    "MOST_PASSES",
     "PATIENCE",
     "Call",
     "Commit",
@@ -39,6 +41,7 @@ __all__ = [
     "Phase",
     "PoolState",
     "Read",
+    "Resume",
     "Share",
     "Slot",
     "Ticket",
@@ -47,6 +50,10 @@ __all__ = [
 
 PATIENCE = 32
 """How many times the read that has waited longest may be overtaken."""
+LEAST_PASSES = 32
+"""How many transactions may begin and end, at least, before those that end one rest for the sake of one that doesn't."""
+MOST_PASSES = 2048
+"""How many may do so at most, where resting doesn't help: reads that take long, for instance."""
 MAX_PINNED = 256
 """How many reads of a pool may be pinned at once."""
 _BACK_OFF = 4
@@ -78,6 +85,8 @@ class Slot:
     version: int = -1
     dirty: bool = False
     leaving: bool = False
+    since: int = 0
+    """How many transactions had ended when its read began."""
     pinned: bool = False
     """Its read is to last, and another slot is there in its stead."""
     holder: object = None
@@ -139,13 +148,20 @@ class Share:
 
 
 @attrs.frozen(eq=False)
+class Resume:
+    """The ticket has rested: who was passed has got on."""
+
+    ticket: Ticket
+
+
+@attrs.frozen(eq=False)
 class Dispose:
     """Close the slot's instance: the slot is gone, or can do without one for now."""
 
     slot: Slot
 
 
-Decision: TypeAlias = Read | Call | Write | Commit | Share | Dispose
+Decision: TypeAlias = Read | Call | Write | Commit | Share | Resume | Dispose
 
 
 class PoolState:
@@ -167,6 +183,18 @@ class PoolState:
         """Through whom the writer wants, or has, the image."""
         self.committing = False
         self._numbers = 0
+        self.passed = False
+        """Whether so many transactions have passed another that who ends one now is to rest."""
+        self.passes = LEAST_PASSES
+        """How many that are."""
+        self.resters: deque[Ticket] = deque()
+        self.resuming: dict[Ticket, int] = {}
+        """Who has been told to resume and hasn't yet, and how many transactions had ended then."""
+        self._ends = 0
+        """How many transactions have ended."""
+        self._look_at = LEAST_PASSES
+        """How many will have when it's time to look whether one is passed; 0 while one is."""
+        self._writing_since = 0
         self.has_decisions = False
         """Whether anything was decided that isn't carried out."""
         self.decided: list[Decision] = []
@@ -270,9 +298,13 @@ class PoolState:
 
     def _free(self, slot: Slot, *, version: int, dirty: bool) -> None:
         slot.version, slot.dirty, slot.holder, slot.phase = version, dirty, None, _IDLE
+        self._ends += 1
+        if self._ends >= self._look_at:
+            self._look_round(slot.since)
         if self.readers and self.readers[0].left:
             self.readers[0].left -= 1
-        self._tidy(slot)
+        if slot.leaving or slot.pinned:
+            self._tidy(slot)
         self.go_on()
 
     def _tidy(self, slot: Slot) -> None:
@@ -289,7 +321,7 @@ class PoolState:
         slot = self._best()
         if slot is not None:
             slot.phase = _READING if slot.version == self.version and not slot.dirty else _STARTING
-            slot.holder = holder
+            slot.holder, slot.since = holder, self._ends
         return slot
 
     def _best(self) -> Slot | None:
@@ -315,7 +347,7 @@ class PoolState:
         """Give `ticket` the leader at once, or let it wait its turn."""
         self._check_open()
         if self.writer is None and not self.writers:
-            self.writer = ticket
+            self.writer, self._writing_since = ticket, self._ends
             return True
         self.writers.append(ticket)
         return False
@@ -333,6 +365,9 @@ class PoolState:
         self.version += committed
         if committed:
             self._shed()
+        if self.readers and self.readers[0].called:
+            # It's awake, but hasn't been let look during a whole commit.
+            self.readers[0].blocked = True
         self.go_on()
 
     def _shed(self) -> None:
@@ -348,6 +383,52 @@ class PoolState:
         """Note that the writer has left the leader; `committed` says that nobody could tell `image_done` so."""
         self.writer, self.committer, self.committing = None, None, False
         self.version += committed
+        self._ends += 1
+        if self._ends >= self._look_at:
+            self._look_round(self._writing_since)
+        self.go_on()
+
+    # -- letting others pass -------------------------------------------------------------------------------------------
+
+    def _look_round(self, since: int) -> None:
+        """Look whether one that's under way is passed, or whether what has just ended, after beginning at `since`, was.
+
+        Looking takes a while where there are many replicas, and is done once in `passes` ends.
+        """
+        if self.passed:
+            if self._ends - since >= self.passes:
+                self._end_rest(max(self.passes // 2, LEAST_PASSES))
+            return
+        begun = [slot.since for slot in self.slots.values() if slot.phase is not _IDLE and not slot.pinned]
+        begun.extend(self.resuming.values())
+        if self.writer is not None:
+            begun.append(self._writing_since)
+        self.passed = bool(begun) and self._ends - min(begun) >= self.passes
+        self._look_at = 0 if self.passed else self._ends + self.passes
+
+    def _end_rest(self, passes: int) -> None:
+        self.passes = passes
+        self._look_at = self._ends + passes
+        self.passed = False
+
+    def rest_wanted(self, ticket: Ticket) -> bool:
+        """Let one who has just ended a transaction rest for a moment, if another is passed."""
+        if self.passed and not self.closed:
+            self.resters.append(ticket)
+            return True
+        return False
+
+    def rest_done(self, ticket: Ticket) -> None:
+        """Note that a ticket goes on; one that hasn't been told to has rested in vain."""
+        if ticket in self.resuming:
+            since = self.resuming[ticket]
+            del self.resuming[ticket]
+            if self.passed:
+                self._look_round(since)
+        elif ticket in self.resters:
+            self.resters.remove(ticket)
+            if self.passed:
+                self._end_rest(min(self.passes * 2, MOST_PASSES))
         self.go_on()
 
     # -- the rest ------------------------------------------------------------------------------------------------------
@@ -368,9 +449,10 @@ class PoolState:
 
     def cancelled(self, ticket: Ticket) -> None:
         """Forget a ticket that has given up waiting."""
-        for queue in (self.readers, self.writers, self.sharers):
+        for queue in (self.readers, self.writers, self.sharers, self.resters):
             if ticket in queue:
                 queue.remove(ticket)
+        self.resuming.pop(ticket, None)
         self.go_on()
 
     def held(self, *holders: object) -> list[Slot]:
@@ -450,7 +532,7 @@ class PoolState:
 
     def go_on(self) -> None:
         """Let everybody go on who can; again does no harm."""
-        if not (self.readers or self.writers or self.sharers or self.committer is not None):
+        if not (self.readers or self.writers or self.sharers or self.resters or self.committer is not None):
             return
         decision: Decision
         if self.committer is not None and not self.committing and not self.sharing:
@@ -465,8 +547,14 @@ class PoolState:
             self.decided.append(decision)
         if self.writer is None and self.writers:
             decision = Write(self.writers[0])
-            self.writer, self.has_decisions = decision.ticket, True
+            self.writer, self._writing_since, self.has_decisions = decision.ticket, self._ends, True
             del self.writers[0]
+            self.decided.append(decision)
+        while self.resters and not self.passed:
+            ticket = self.resters[0]
+            decision = Resume(ticket)
+            del self.resters[0]
+            self.resuming[ticket], self.has_decisions = self._ends, True
             self.decided.append(decision)
         while self.readers and self._is_due(self.readers[0]):
             slot = self._best()
@@ -474,7 +562,7 @@ class PoolState:
                 return
             decision = Read(self.readers[0], slot)
             slot.phase = _READING if slot.version == self.version and not slot.dirty else _STARTING
-            slot.holder, self.has_decisions = decision.ticket, True
+            slot.holder, slot.since, self.has_decisions = decision.ticket, self._ends, True
             del self.readers[0]
             self.decided.append(decision)
         if not self.readers:
