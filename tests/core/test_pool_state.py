@@ -10,7 +10,22 @@ from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from replicate.errors import PoolClosedError
-from replicate.pool_state import PATIENCE, Call, Commit, Dispose, Phase, PoolState, Read, Share, Slot, Ticket, Write
+from replicate.pool_state import (
+    LEAST_PASSES,
+    MOST_PASSES,
+    PATIENCE,
+    Call,
+    Commit,
+    Dispose,
+    Phase,
+    PoolState,
+    Read,
+    Resume,
+    Share,
+    Slot,
+    Ticket,
+    Write,
+)
 
 
 class PoolStateMachine(RuleBasedStateMachine):
@@ -32,6 +47,11 @@ class PoolStateMachine(RuleBasedStateMachine):
         self.commit_ticket: Ticket | None = None
         self.has_image = False
         self.shares: list[Ticket] = []
+        self.resting: list[Ticket] = []
+        self.resumed: list[Ticket] = []
+        self.passed_by: dict[object, int] = {}
+        """How many transactions have ended since this began, or since others last rested."""
+        self.was_passed = False
         self.image = 0
         self.closed = False
 
@@ -42,6 +62,9 @@ class PoolStateMachine(RuleBasedStateMachine):
 
     def settle(self) -> None:
         """Carry out decisions as the pool does."""
+        if self.was_passed and not self.state.passed:
+            self.passed_by = dict.fromkeys(self.passed_by, 0)
+        self.was_passed = self.state.passed
         for decision in self.state.decisions():
             if isinstance(decision, Read):
                 assert decision.ticket in self.waiting
@@ -58,6 +81,7 @@ class PoolStateMachine(RuleBasedStateMachine):
                 assert self.writer is None
                 assert decision.ticket is self.write_waiting.pop(0), "writers are served in turn"
                 self.writer = decision.ticket
+                self.passed_by[self.writer] = 0
             elif isinstance(decision, Commit):
                 assert decision.ticket is self.commit_ticket
                 self.take_image()
@@ -65,6 +89,10 @@ class PoolStateMachine(RuleBasedStateMachine):
                 self.share_waiting.remove(decision.ticket)
                 assert not self.has_image
                 self.shares.append(decision.ticket)
+            elif isinstance(decision, Resume):
+                self.resting.remove(decision.ticket)
+                self.resumed.append(decision.ticket)
+                self.passed_by[decision.ticket] = 0
             elif isinstance(decision, Dispose):
                 assert decision.slot not in self.reading
                 assert decision.slot not in self.starting
@@ -72,6 +100,7 @@ class PoolStateMachine(RuleBasedStateMachine):
 
     def got(self, slot: Slot) -> None:
         """A read has this slot: alone, and with the newest state unless it's going to be made so."""
+        self.passed_by[slot] = 0
         assert not self.has_image, "no read starts during a hand-over"
         assert slot not in self.reading
         assert slot not in self.starting
@@ -81,6 +110,12 @@ class PoolStateMachine(RuleBasedStateMachine):
             assert self.content[slot] == self.image, "a read that needs nothing sees the newest version"
             assert slot not in self.spoiled, "and nothing that another read left"
             self.reading[slot] = self.image
+
+    def ended(self, what: object) -> None:
+        """Note that a transaction ends."""
+        self.passed_by.pop(what, None)
+        for other in self.passed_by:
+            self.passed_by[other] += 1
 
     def take_image(self) -> None:
         assert not self.has_image
@@ -130,6 +165,8 @@ class PoolStateMachine(RuleBasedStateMachine):
     def finish_starting(self, data: Any, outcome: str) -> None:
         slot = data.draw(st.sampled_from(self.starting))
         self.starting.remove(slot)
+        if outcome != "made":
+            self.ended(slot)
         if outcome == "made":
             self.content[slot] = self.image
             self.spoiled.discard(slot)
@@ -148,6 +185,7 @@ class PoolStateMachine(RuleBasedStateMachine):
     def end_a_read(self, data: Any, dirty: bool, lost: bool) -> None:
         slot = data.draw(st.sampled_from(list(self.reading)))
         assert self.reading.pop(slot) == self.content[slot], "a read keeps its version to the end"
+        self.ended(slot)
         if lost:
             self.content.pop(slot)
             self.spoiled.discard(slot)
@@ -162,6 +200,7 @@ class PoolStateMachine(RuleBasedStateMachine):
         slot = data.draw(st.sampled_from([*self.reading, *self.starting]))
         if not slot.pinned:
             self.state.pin(slot)
+            self.passed_by.pop(slot)
             self.settle()
 
     @precondition(lambda self: not self.closed)
@@ -172,6 +211,7 @@ class PoolStateMachine(RuleBasedStateMachine):
             assert self.writer is None
             assert not self.write_waiting
             self.writer = ticket
+            self.passed_by[ticket] = 0
         else:
             self.write_waiting.append(ticket)
         self.settle()
@@ -204,8 +244,46 @@ class PoolStateMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.writer is not None and not self.has_image)
     @rule()
     def end_a_write(self) -> None:
+        self.ended(self.writer)
         self.writer = self.commit_ticket = None
         self.state.write_done()
+        self.settle()
+
+    @precondition(lambda self: self.writer is None and not self.closed)
+    @rule(times=st.integers(1, 3 * LEAST_PASSES))
+    def write_again_and_again(self, times: int) -> None:
+        """As `ask_to_write` and `end_a_write` do, by one that doesn't rest."""
+        for _ in range(times):
+            self.ask_to_write()
+            self.end_a_write()
+
+    @precondition(lambda self: self.state.passed and not self.closed)
+    @rule()
+    def begin_to_rest(self) -> None:
+        ticket = Ticket()
+        assert self.state.rest_wanted(ticket)
+        self.resting.append(ticket)
+
+    @precondition(lambda self: self.resting)
+    @rule(data=st.data())
+    def rest_in_vain(self, data: Any) -> None:
+        ticket = data.draw(st.sampled_from(self.resting))
+        self.resting.remove(ticket)
+        before = self.state.passes
+        self.state.rest_done(ticket)
+        assert self.state.passes == min(2 * before, MOST_PASSES)
+        self.settle()
+
+    @precondition(lambda self: self.resumed)
+    @rule(data=st.data(), whole=st.booleans())
+    def go_on_after_a_rest(self, data: Any, whole: bool) -> None:
+        ticket = data.draw(st.sampled_from(self.resumed))
+        self.resumed.remove(ticket)
+        self.passed_by.pop(ticket)
+        if whole:
+            self.state.rest_done(ticket)
+        else:
+            self.state.cancelled(ticket)
         self.settle()
 
     @precondition(lambda self: not self.closed)
@@ -277,6 +355,14 @@ class PoolStateMachine(RuleBasedStateMachine):
             assert self.shares or self.starting
 
     @invariant()
+    def nobody_is_passed_again_and_again_by_those_that_arent_asked_to_rest(self) -> None:
+        if not hasattr(self, "state") or self.closed:
+            return
+        if not self.state.passed:
+            assert not self.resting, "who rests is told when there's no more reason to"
+            assert all(count < 2 * self.state.passes for count in self.passed_by.values())
+
+    @invariant()
     def replicas_are_where_they_should_be(self) -> None:
         if not hasattr(self, "state"):
             return
@@ -311,6 +397,86 @@ def test_a_called_reader_can_be_overtaken_only_so_often() -> None:
     assert [decision.ticket for decision in granted] == [patient]
 
 
+def read_passed_by_writes(state: PoolState, writes: int) -> Slot:
+    """Begin a read, and end so many writes meanwhile."""
+    slot = state.read_wanted(Ticket())
+    assert slot is not None
+    for _ in range(writes):
+        assert state.write_wanted(Ticket())
+        state.write_done()
+    return slot
+
+
+def test_one_that_is_passed_by_many_has_others_rest_until_it_ends() -> None:
+    state, resting = PoolState(2), Ticket()
+    slot = read_passed_by_writes(state, LEAST_PASSES - 1)
+    assert not state.rest_wanted(resting)
+    assert state.write_wanted(Ticket())
+    state.write_done()
+    assert state.rest_wanted(resting)
+    state.started(slot)
+    assert not state.decisions()
+    state.read_done(slot, dirty=False)
+    assert [decision.ticket for decision in state.decisions() if isinstance(decision, Resume)] == [resting]
+    assert not state.rest_wanted(Ticket())
+
+
+def test_a_write_that_is_passed_by_reads_has_them_rest_too() -> None:
+    state = PoolState(1)
+    assert state.write_wanted(Ticket())
+    for _ in range(LEAST_PASSES):
+        slot = state.read_wanted(Ticket())
+        assert slot is not None
+        state.read_done(slot, dirty=False)
+    assert state.rest_wanted(resting := Ticket())
+    state.write_done()
+    assert [decision.ticket for decision in state.decisions() if isinstance(decision, Resume)] == [resting]
+
+
+def test_one_that_was_told_to_go_on_and_is_passed_has_others_rest_in_turn() -> None:
+    state, first, second = PoolState(1), Ticket(), Ticket()
+    slot = read_passed_by_writes(state, LEAST_PASSES)
+    assert state.rest_wanted(first)
+    state.read_done(slot, dirty=False)
+    for _ in range(LEAST_PASSES):
+        slot = state.read_wanted(Ticket())
+        assert slot is not None
+        state.read_done(slot, dirty=False)
+    assert state.rest_wanted(second)
+    state.decisions()
+    state.rest_done(first)
+    assert [decision.ticket for decision in state.decisions() if isinstance(decision, Resume)] == [second]
+
+
+def test_who_rests_in_vain_does_so_ever_more_rarely() -> None:
+    """A read that takes long isn't helped by a rest."""
+    state = PoolState(2)
+    slot, rests, writes = read_passed_by_writes(state, 0), 0, 100 * MOST_PASSES
+    for _ in range(writes):
+        assert state.write_wanted(Ticket())
+        state.write_done()
+        if state.rest_wanted(resting := Ticket()):
+            state.rest_done(resting)
+            rests += 1
+    assert state.passes == MOST_PASSES
+    assert rests < writes / MOST_PASSES + 10
+    state.read_done(slot, dirty=False)
+    while state.passes > LEAST_PASSES:
+        slot = read_passed_by_writes(state, 2 * state.passes)
+        assert state.passed
+        state.read_done(slot, dirty=False)
+
+
+@pytest.mark.parametrize("pinned", [False, True])
+def test_nobody_rests_for_transactions_that_end_nor_for_pinned_reads(pinned: bool) -> None:
+    state = PoolState(2)
+    if pinned:
+        state.pin(read_passed_by_writes(state, 0))
+    for _ in range(3 * LEAST_PASSES):
+        state.read_done(read_passed_by_writes(state, 3), dirty=True)
+        assert not state.passed
+
+
 def test_the_replica_that_needs_least_work_is_taken() -> None:
     state = PoolState(3)
     first, second = state.read_wanted(Ticket()), state.read_wanted(Ticket())
@@ -322,6 +488,22 @@ def test_the_replica_that_needs_least_work_is_taken() -> None:
     state.read_done(second, dirty=False)
     assert state.read_wanted(Ticket()) is second
     assert state.read_wanted(Ticket()) is first
+
+
+def test_who_was_called_and_let_a_commit_pass_is_handed_a_replica() -> None:
+    state, patient = PoolState(1), Ticket()
+    slot = state.read_wanted(Ticket())
+    assert slot is not None
+    state.started(slot)
+    assert state.read_wanted(patient) is None
+    state.read_done(slot, dirty=False)
+    assert [type(each) for each in state.decisions()] == [Call]
+    assert state.write_wanted(Ticket())
+    assert state.image_wanted(Ticket())
+    state.image_done(committed=True)
+    [decision] = state.decisions()
+    assert isinstance(decision, Read)
+    assert decision.ticket is patient
 
 
 def test_who_found_a_commit_under_way_is_handed_a_replica_at_its_end() -> None:
