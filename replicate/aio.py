@@ -185,6 +185,7 @@ class AsyncPool:
             return core.run_read(slot, fn, limit)
         finally:
             core.leave(owner)
+            core.rest()
 
     async def write(self, fn: Callable[[Guest], T], *, timeout: float | None = None, in_worker: bool = False) -> T:
         """Call ``fn(guest)`` on the leader in a worker thread and commit; see `Pool.write`."""
@@ -212,6 +213,7 @@ class AsyncPool:
         finally:
             core.leave(owner)
             core.end_write()
+            core.rest()
 
     def reading(self, *, timeout: float | None = None) -> _AsyncReading:
         """Open a read as an async context manager; see `read`."""

@@ -327,10 +327,12 @@ class PoolCore:
             self.owners.pop(owner, None)
 
     def rest(self) -> None:
-        """Let go of the interpreter lock until who has been passed by too many transactions gets on, but no longer than a moment.
+        """Leave the interpreter lock to who has been passed by too many transactions until it has ended, or for a moment.
 
-        For who has just ended a transaction: it has nothing left that could be torn, and holds up nobody.
+        For who has just ended a transaction, has nothing left that could be torn, and isn't an event loop's thread.
         """
+        if not self.state.passed:
+            return
         asking = Asking()
         try:
             if self.event(self.state.rest_wanted, asking.waiter):

@@ -14,6 +14,11 @@ comes too late it's called again after ever more reads, and after it has been ov
 replica itself. So is at once who found the image in a commit's hands: beside a writer that never rests, whoever comes to look
 for himself may find the next commit under way, again and again. Writers are served strictly first come, first served.
 
+Who gets the interpreter lock isn't decided here, and a thread that wants it back after a guest call can be kept out by one that
+gives it up and retakes it all the time. That shows: transactions pass by, one after the other, while another doesn't end. Then
+who ends one is asked to *rest*, for a moment at most, until one that was passed ends. If none does, a rest was in vain, and the
+next one comes after twice as many passes.
+
 An exception from a signal handler (see `replicate.signals`) may end any event half-way, and must not tear what it does. So
 each step first makes what it needs, and then changes things by plain stores and deletions, the last of which may be a call.
 What isn't done yet, `go_on` does; and `forget` frees whatever a transaction has got, since slots know their holder.
@@ -50,10 +55,10 @@ __all__ = [
 
 PATIENCE = 32
 """How many times the read that has waited longest may be overtaken."""
-LEAST_PASSES = 32
-"""How many transactions may begin and end, at least, before those that end one rest for the sake of one that doesn't."""
+LEAST_PASSES = 64
+"""How many transactions may end while another is under way before those that end one rest for its sake."""
 MOST_PASSES = 2048
-"""How many may do so at most, where resting doesn't help: reads that take long, for instance."""
+"""How many, where resting doesn't help: beside reads that take long, for instance."""
 MAX_PINNED = 256
 """How many reads of a pool may be pinned at once."""
 _BACK_OFF = 4

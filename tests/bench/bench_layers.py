@@ -2,6 +2,7 @@
 
 Each row is the median of what one step took, in a transaction on a guest of 16 MiB that is done step by step, as `Pool.read`
 and `Pool.write` do it. Looking at the clock between the steps takes time too, which is measured and taken off.
+``bench_layers.py beside [SECONDS]`` only watches readers and writers that never rest beside each other, so many seconds each.
 """
 
 from __future__ import annotations
@@ -20,8 +21,9 @@ from bench_replication import PAGE, fill, wat
 from figures import best_of
 
 from replicate import Pool
-from replicate.core import ThreadWaiter
+from replicate.core import Asking, ThreadWaiter
 from replicate.memory_modes import page_map, why_not_copy_on_write
+from replicate.owners import current_owner
 
 MIB = 16
 TIMES = 2000
@@ -93,7 +95,8 @@ def read(pool: Pool, act: Callable[[Any], Any], name: str) -> None:
     with steps.inside(core.image, {"restore": "    of which: restoring the replica"}):
         for _ in range(TIMES):
             steps.begin()
-            owner, slot = core.enter_read()
+            owner = current_owner()
+            slot = core.enter_read(owner, Asking())
             steps.note("enter, and take an idle replica")
             assert slot is not None
             guest = core.start_read(slot)
@@ -193,36 +196,56 @@ def handles() -> None:
     print(f"  {'guest.memory.write of a byte':58} {change * 1e6:8.2f} us\n")
 
 
-def beside_a_writer(rest_seconds: float, seconds: float = 3.0) -> None:
-    """Watch every read of one thread while another writes, resting for so long after each write."""
-    with Pool.open(wat(MIB), replicas=2, init=fill(MIB)) as pool:
-        stop, writes = threading.Event(), 0
+def beside(readers: int, writers: int, *, rest_seconds: float = 0.0, seconds: float = 3.0, **options: Any) -> None:
+    """Watch every read and write of threads that never rest, writers apart, which rest for so long after each write."""
+    with Pool.open(wat(MIB), init=fill(MIB), **{"replicas": 2, **options}) as pool:
+        taken: dict[str, list[float]] = {"reads": [], "writes": []}
+        change = touch(1)
 
-        def keep_writing() -> None:
-            nonlocal writes
-            while not stop.is_set():
-                pool.write(touch(1))
-                writes += 1
-                if rest_seconds:
-                    time.sleep(rest_seconds)
+        def look(guest: Any) -> None:
+            guest.call("peek", 0)
 
-        writer = threading.Thread(target=keep_writing)
-        writer.start()
-        taken = []
+        def keep_on(name: str, act: Callable[[], object], rest: float) -> None:
+            samples, now = [], clock()
+            while now < end:
+                act()
+                samples.append(clock() - now)
+                if rest:
+                    time.sleep(rest)
+                now = clock()
+            taken[name].extend(samples)
+
+        jobs: list[tuple[str, Callable[[], object], float]] = [("reads", lambda: pool.read(look), 0.0)] * readers
+        jobs += [("writes", lambda: pool.write(change), rest_seconds)] * writers
         end = clock() + seconds
-        while clock() < end:
-            began = clock()
-            pool.read(lambda guest: guest.call("peek", 0))
-            taken.append(clock() - began)
-        stop.set()
-        writer.join()
-    taken.sort()
-    shares = [f"{name} {taken[round(share * (len(taken) - 1))] * 1e6:.0f} us" for name, share in _SHARES]
-    rest = f"rests {rest_seconds * 1e3:g} ms after each write" if rest_seconds else "never rests"
-    print(f"  beside a writer that {rest}, {writes / seconds:.0f} writes a second: {', '.join(shares)}")
+        threads = [threading.Thread(target=keep_on, args=job) for job in jobs[1:]]
+        for thread in threads:
+            thread.start()
+        keep_on(*jobs[0])
+        for thread in threads:
+            thread.join()
+    rests = f", rests of {rest_seconds * 1e3:g} ms after each write" if rest_seconds else ""
+    print(f"  {readers} reader(s), {writers} writer(s){rests}{''.join(f', {k}={v!r}' for k, v in options.items())}")
+    for name, samples in taken.items():
+        samples.sort()
+        shares = [f"{share} {samples[round(at * (len(samples) - 1))] * 1e3:.3f} ms" for share, at in _SHARES]
+        print(f"    {name:6} {len(samples) / seconds:7.0f} a second: {', '.join(shares)}")
+
+
+def all_beside(seconds: float) -> None:
+    """Watch readers and writers that never rest beside each other, few and many."""
+    print("Reads and writes beside each other")
+    for readers, writers in ((1, 1), (2, 1), (1, 2), (16, 1)):
+        beside(readers, writers, seconds=seconds)
+    beside(2, 1, seconds=seconds, reset="on_commit")
+    beside(3, 1, seconds=seconds, replicas=1)
+    beside(1, 1, seconds=seconds, rest_seconds=0.0005)
 
 
 def main() -> int:
+    if sys.argv[1:2] == ["beside"]:
+        all_beside(float(sys.argv[2]) if sys.argv[2:] else 3.0)
+        return 0
     if why_not_copy_on_write() is not None:
         print(why_not_copy_on_write())
         return 1
@@ -237,9 +260,7 @@ def main() -> int:
         write(strict, touch(50), "one call that writes 50 pages in 50 ranges")
     kernel()
     handles()
-    print("Reads beside a writer")
-    for rest_seconds in (0.0, 0.0005):
-        beside_a_writer(rest_seconds)
+    all_beside(3.0)
     return 0
 
 

@@ -148,6 +148,7 @@ class Watched:
         assert (stats.replicas, stats.idle, stats.reading, stats.writing) == (2, 2, 0, False), where
         assert (stats.readers_waiting, stats.writers_waiting, core.owners) == (0, 0, {}), where
         assert (core.state.sharing, core.state.committer, core.state.decided) == (0, None, []), where
+        assert (len(core.state.resters), core.state.resuming) == (0, {}), where
         assert not core.lock.locked(), where
         assert not core.keeping.locked(), where
         assert core.image.commits == pool.version, where
@@ -183,12 +184,32 @@ class Watched:
     def any_thread(self) -> None:
         self.pool.read(lambda guest: guest.call("n"), any_thread=True)
 
+    def passed(self, guest: Any) -> Any:
+        """Have who ends the next transaction rest."""
+        self.pool._core.state.passed = True
+        return guest.call("bump")
+
+    def rest_after_a_read(self) -> None:
+        self.pool.read(self.passed)
+
+    def rest_after_a_write(self) -> None:
+        [value] = self.expected
+        self.expected = {value, value + 1}
+        self.pool.write(self.passed)
+        self.expected = {value + 1}
+
     def timed(self) -> None:
         self.pool.read(lambda guest: guest.call("n"), timeout=60)
 
 
 @pytest.mark.parametrize("memory", ["copy", "auto"])
-@pytest.mark.parametrize("what", ["read", "write", "fail", "growing", "snapshot", "any_thread", "timed"])
+@pytest.mark.parametrize(
+    "what",
+    [
+        *("read", "write", "fail", "growing", "snapshot", "any_thread", "timed"),
+        *("rest_after_a_read", "rest_after_a_write"),
+    ],
+)
 def test_a_transaction_struck_anywhere_leaves_the_pool_whole(what: str, memory: Any) -> None:
     watched = Watched(memory=memory)
     act = getattr(watched, what)
