@@ -55,7 +55,7 @@ __all__ = [
 
 PATIENCE = 32
 """How many times the read that has waited longest may be overtaken."""
-LEAST_PASSES = 64
+LEAST_PASSES = 96
 """How many transactions may end while another is under way before those that end one rest for its sake."""
 MOST_PASSES = 2048
 """How many, where resting doesn't help: beside reads that take long, for instance."""

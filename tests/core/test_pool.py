@@ -31,6 +31,7 @@ from replicate.errors import (
     StateError,
     UnknownEngineError,
 )
+from replicate.pool_state import LEAST_PASSES
 from replicate_kv import KeyValueAdapter
 
 COUNTER = """(module (memory (export "memory") 1) (global $n (mut i32) (i32.const 0))
@@ -647,3 +648,37 @@ def test_a_job_that_no_thread_can_be_started_for_is_undone_once(monkeypatch: pyt
             assert pool.version == 1
 
     asyncio.run(main())
+
+
+# -- resting ---------------------------------------------------------------------------------------------------------------
+
+
+def test_writes_that_pass_a_long_read_rest_in_vain_once_and_then_more_rarely(open_pool: Any) -> None:
+    turnstile = Turnstile()
+    pool = open_pool(WAITING, imports=turnstile.imports, replicas=2)
+    reading = in_thread(lambda: pool.read(lambda guest: guest.call("wait", 1)))
+    assert turnstile.inside.acquire(timeout=30)
+    state = pool.core.state
+    for _ in range(2 * LEAST_PASSES):
+        pool.write(lambda guest: guest.call("set", 1))
+    assert (state.passes, state.passed, len(state.resters), state.resuming) == (2 * LEAST_PASSES, False, 0, {})
+    turnstile.go.release()
+    reading()
+
+
+def test_who_rests_goes_on_when_one_that_was_passed_ends(open_pool: Any, monkeypatch: Any) -> None:
+    monkeypatch.setattr(replicate.core, "_REST_SECONDS", 30)
+    turnstile = Turnstile()
+    pool = open_pool(WAITING, imports=turnstile.imports, replicas=2)
+    reading = in_thread(lambda: pool.read(lambda guest: guest.call("wait", 1)))
+    assert turnstile.inside.acquire(timeout=30)
+    state = pool.core.state
+    writing = in_thread(lambda: [pool.write(lambda guest: guest.call("set", 1)) for _ in range(2 * LEAST_PASSES)])
+    deadline = time.monotonic() + 20
+    while not state.resters:
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+    turnstile.go.release()
+    reading()
+    writing()
+    assert (state.passes, state.passed, len(state.resters), state.resuming) == (LEAST_PASSES, False, 0, {})
