@@ -15,17 +15,19 @@ from typing import Any, Literal, TypeVar
 from replicate.adapter import Adapter, ResetRule
 from replicate.callables import run_whole, runnable
 from replicate.configuration import Workers
-from replicate.core import PoolCore, Waiter, check_core, open_core
+from replicate.core import PoolCore
+from replicate.decisions import Slot
 from replicate.errors import PoolClosedError, PoolError, PoolTimeoutError
 from replicate.handles import Guest
 from replicate.imports import Imports
 from replicate.interfaces import Engine
 from replicate.limits import Limit
 from replicate.memory_modes import MemoryMode
+from replicate.opening import check_core, open_core
 from replicate.pinned import AsyncPinnedRead, PinnedRead
-from replicate.pool_state import Slot
 from replicate.snapshot import Snapshot
 from replicate.stats import PoolStats
+from replicate.waiting import Waiter
 from replicate.wasi import Wasi
 
 __all__ = ["AsyncGuest", "AsyncPool"]

@@ -12,34 +12,35 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Hashable
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import attrs
 
-from replicate.callables import check_callable, run_whole
-from replicate.configuration import Configuration, Source, configure, restore_leader, start_leader
+from replicate.callables import run_whole
+from replicate.configuration import Configuration
+from replicate.decisions import Call, Dispose, Phase, Read, Slot
 from replicate.errors import (
     ConcurrentUseError,
     NestedTransactionError,
     PoolClosedError,
     PoolError,
     PoolForkedError,
-    PoolOptionError,
     PoolTimeoutError,
 )
 from replicate.handles import Guest
 from replicate.interfaces import Instance
-from replicate.limits import Limit, check_timeout, ticker
+from replicate.limits import Limit, ticker
 from replicate.linking import check_state
 from replicate.memory import CopyCost
-from replicate.options import check_option, check_options
+from replicate.options import check_option
 from replicate.owners import current_owner
-from replicate.pool_state import MAX_PINNED, Call, Dispose, Phase, PoolState, Read, Slot, Ticket
+from replicate.pool_state import MAX_PINNED, PoolState
 from replicate.signals import deaf_entry
 from replicate.snapshot import Snapshot
 from replicate.stats import PoolStats
+from replicate.waiting import Asking, ThreadWaiter, Transaction, Waiter
 
-__all__ = ["Asking", "PoolCore", "ThreadWaiter", "Transaction", "Waiter", "check_core", "open_core"]
+__all__ = ["PoolCore"]
 
 T = TypeVar("T")
 _branch_numbers = itertools.count(1)
@@ -58,49 +59,6 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
 
 
-def open_core(
-    source: Source,
-    *,
-    init: Callable[[Guest], Any] | None,
-    run_start: bool,
-    snapshot: Snapshot | str | os.PathLike[str] | None,
-    timeout: float | None,
-    bounded: Callable[[Limit], Any] | None = None,
-    **options: Any,
-) -> PoolCore:
-    """Open what a pool is made of; `options` are those of `configure`, and `bounded` is told what bounds the start."""
-    timeout = check_timeout(timeout)
-    check_options(source=source, init=init, run_start=run_start, snapshot=snapshot, **options)
-    if init is not None:
-        check_callable(init, what="init")
-    taken = snapshot if snapshot is None or isinstance(snapshot, Snapshot) else Snapshot.load(snapshot)
-    if taken is not None and (init is not None or run_start):
-        raise PoolOptionError(
-            "a pool that starts from a snapshot runs nothing else: leave init and run_start out, and do in a first write "
-            "what is still to be done"
-        )
-    config = configure(source, **options)
-    if taken is None:
-        start = start_leader(config, init=init, run_start=run_start)
-    else:
-        start = restore_leader(config, taken)
-
-    def start_within(leader: Instance) -> None:
-        with leader.within(timeout) as limit:
-            if bounded is not None:
-                bounded(limit)
-            start(leader)
-            limit.check()
-
-    return PoolCore(config, start_within)
-
-
-def check_core(core: Any, kind: str) -> None:
-    """Raise `PoolOptionError` where a pool is made of what it's to be opened on."""
-    if not isinstance(core, PoolCore):
-        raise PoolOptionError(f"a pool isn't made of {core!r:.80}: open it, with {kind}.open(...)")
-
-
 def _count_references() -> int:
     """Count the references to what only a dict holds, and a variable: how many that are is the interpreter's business."""
     owners: dict[Hashable, object] = {None: object()}
@@ -109,52 +67,6 @@ def _count_references() -> int:
 
 
 _HELD_BY_NOBODY = _count_references()
-
-
-class Transaction(Protocol):
-    """Be what holds replicas, the leader or the image: whoever can't go on tells `PoolCore.abandon` of it."""
-
-    @property
-    def waiter(self) -> Waiter | None:
-        """Give the ticket that it has waited with, if it has."""
-
-
-class Waiter(Ticket):
-    """Be a ticket that something can be told through: `wake` is called with the pool's lock held, from any thread."""
-
-    slot: Slot | None = None
-    granted: bool = False
-    closed: bool = False
-
-    def wake(self) -> None:
-        """Tell whoever waits to look."""
-        raise NotImplementedError
-
-
-class ThreadWaiter(Waiter):
-    """Be woken by releasing a lock, the cheapest thing a thread can wait for."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._asleep = threading.Lock()
-        self._asleep.acquire()
-
-    def wake(self) -> None:
-        if self._asleep.locked():
-            self._asleep.release()
-
-    def wait(self, seconds: float | None) -> bool:
-        """Wait until woken, or for that long; tell which."""
-        return self._asleep.acquire(timeout=-1 if seconds is None else max(seconds, 0.0))
-
-
-class Asking:
-    """Be who waits for something that no transaction will have."""
-
-    __slots__ = ("waiter",)
-
-    def __init__(self) -> None:
-        self.waiter = ThreadWaiter()
 
 
 class PoolCore:

@@ -23,8 +23,9 @@ from replicate.plaindata import PLAIN, copy_plain
 
 if TYPE_CHECKING:
     from replicate.binary import GlobalType, MemoryType, TableType
+    from replicate.gate import Gate
     from replicate.imports import Companion
-    from replicate.interfaces import Gate, Instance
+    from replicate.interfaces import Instance
 
 __all__ = ["Global", "Guest", "Memory", "Table", "no_name", "outside"]
 

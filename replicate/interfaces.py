@@ -13,7 +13,6 @@ from __future__ import annotations
 import abc
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from threading import get_ident
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import attrs
@@ -21,13 +20,13 @@ import attrs
 from replicate.binary import GlobalType, ModuleInfo, Prepared, StatePlan, TableSlot
 from replicate.errors import (
     ArgumentTypeError,
-    ConcurrentUseError,
     MissingExportError,
     NotReplicableError,
     StateError,
     TableAccessError,
     UnsupportedError,
 )
+from replicate.gate import Gate
 from replicate.handles import Global, Guest, Memory, Table, no_name, outside
 from replicate.limits import NO_LIMITS, Limit, ResourceLimits, check_timeout, ticker
 from replicate.linking import Linkage, link
@@ -41,7 +40,7 @@ if TYPE_CHECKING:
     from replicate.imports import Companion, Imports
     from replicate.snapshot import Snapshot
 
-__all__ = ["Engine", "EngineTraits", "Gate", "Instance", "LiveReference", "Module", "Reference", "Within"]
+__all__ = ["Engine", "EngineTraits", "Instance", "LiveReference", "Module", "Reference", "Within"]
 
 
 @attrs.frozen(kw_only=True)
@@ -222,55 +221,6 @@ class Module(abc.ABC):
         """Raise `NotReplicableError` with everything in the module that can never be carried to a replica."""
         if self.plan.findings:
             raise NotReplicableError(self.plan.findings)
-
-
-class Gate:
-    """Let one thread at a time into an instance, and that thread's host functions back in.
-
-    Whoever takes `token` away is inside, and puts it back. ::
-
-        try:
-            del token[0]
-        except IndexError:
-            ...  # somebody is inside
-        try:
-            ...
-        finally:
-            token.append(None)
-
-    Spelled out, because an exception from a signal handler (Ctrl-C) comes after a call or at a function's entry, never
-    between two plain instructions: with a call for taking it, the token would sometimes be taken and nobody know.
-    """
-
-    __slots__ = ("host_thread", "token")
-
-    def __init__(self) -> None:
-        self.token: list[None] = [None]
-        self.host_thread = 0
-        """The thread that is inside a host function of this instance just now, 0 if none is."""
-
-    def enter(self) -> bool:
-        """Take the token, unless somebody is inside; for where no exception comes from a signal handler."""
-        try:
-            del self.token[0]
-        except IndexError:
-            return False
-        return True
-
-    def check_reentry(self) -> None:
-        """Raise `ConcurrentUseError` unless it's the calling thread that is inside, in a host function of this instance."""
-        if self.host_thread != get_ident():
-            raise ConcurrentUseError(
-                "another thread is inside this instance: a Wasm instance is single-threaded; give each thread a replica"
-            ) from None
-
-    def leave(self) -> None:
-        """Put the token back."""
-        self.token.append(None)
-
-    def locked(self) -> bool:
-        """Tell whether somebody is inside."""
-        return not self.token
 
 
 class Instance(abc.ABC):

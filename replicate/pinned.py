@@ -19,8 +19,8 @@ from replicate.limits import Limit, ticker
 
 if TYPE_CHECKING:
     from replicate.core import PoolCore
+    from replicate.decisions import Slot
     from replicate.handles import Guest
-    from replicate.pool_state import Slot
 
 __all__ = ["AsyncPinnedRead", "PinnedRead"]
 

@@ -13,20 +13,22 @@ from typing import Any, Literal, TypeVar, cast
 from replicate.adapter import Adapter, ResetRule
 from replicate.callables import LATER, UNFINISHED, refuse_unfinished, run_whole, runnable
 from replicate.configuration import Workers
-from replicate.core import Asking, PoolCore, ThreadWaiter, check_core, open_core
+from replicate.core import PoolCore
+from replicate.decisions import Slot
 from replicate.errors import PoolClosedError, PoolTimeoutError
 from replicate.handles import Guest
 from replicate.imports import Imports
 from replicate.interfaces import Engine
 from replicate.limits import Limit
 from replicate.memory_modes import MemoryMode
+from replicate.opening import check_core, open_core
 from replicate.owners import current_owner
 from replicate.pinned import PinnedRead
-from replicate.pool_state import Slot
 from replicate.serving import Servers
 from replicate.signals import deaf_entry
 from replicate.snapshot import Snapshot
 from replicate.stats import PoolStats
+from replicate.waiting import Asking, ThreadWaiter
 from replicate.wasi import Wasi
 
 __all__ = ["Pool"]

@@ -13,7 +13,7 @@ from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
 from replicate.errors import ConcurrentUseError, DeadHandleError, ThreadBoundError
-from replicate.interfaces import Gate
+from replicate.gate import Gate
 
 from .faults import call_fault
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import wasmtime
 
 from replicate.errors import ConcurrentUseError, DeadHandleError, EngineError, HostResultError
-from replicate.interfaces import Gate
+from replicate.gate import Gate
 from replicate.limits import ticker
 from replicate.signals import deaf_entry
 

@@ -21,9 +21,9 @@ from bench_replication import PAGE, fill, wat
 from figures import best_of
 
 from replicate import Pool
-from replicate.core import Asking, ThreadWaiter
 from replicate.memory_modes import page_map, why_not_copy_on_write
 from replicate.owners import current_owner
+from replicate.waiting import Asking, ThreadWaiter
 
 MIB = 16
 TIMES = 2000

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from replicate import AsyncPool
-from replicate.core import ThreadWaiter
 from replicate.errors import ArgumentTypeError, PoolClosedError, PoolTimeoutError
+from replicate.waiting import ThreadWaiter
 
 CELL = """(module (memory (export "memory") 1)
   (func (export "set") (param i32) (i32.store (i32.const 0) (local.get 0)))

@@ -18,10 +18,11 @@ import pytest
 
 from replicate import Pool, linux
 from replicate.copy_on_write import CopyOnWriteSnapshot
+from replicate.decisions import Phase, Slot
 from replicate.errors import GuestTimeoutError, PoolTimeoutError, ReplicateError
 from replicate.memory import PlainCopySnapshot
 from replicate.memory_modes import why_not_copy_on_write
-from replicate.pool_state import Phase, PoolState, Slot
+from replicate.pool_state import PoolState
 
 CELLS = 24
 PAGE = 4096

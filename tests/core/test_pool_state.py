@@ -9,23 +9,9 @@ import pytest
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from replicate.decisions import Call, Commit, Dispose, Phase, Read, Resume, Share, Slot, Ticket, Write
 from replicate.errors import PoolClosedError
-from replicate.pool_state import (
-    LEAST_PASSES,
-    MOST_PASSES,
-    PATIENCE,
-    Call,
-    Commit,
-    Dispose,
-    Phase,
-    PoolState,
-    Read,
-    Resume,
-    Share,
-    Slot,
-    Ticket,
-    Write,
-)
+from replicate.pool_state import LEAST_PASSES, MOST_PASSES, PATIENCE, PoolState
 
 
 class PoolStateMachine(RuleBasedStateMachine):
