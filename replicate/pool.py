@@ -395,8 +395,9 @@ class _Reading:
                 core.leave(self.owner)
             else:
                 core.end_read(self.slot, failed=error is not None, owner=self.owner)
-            if core.state.passed:
-                core.rest()
+                # A thread that serves others would hold them up.
+                if core.state.passed and self._since is None:
+                    core.rest()
         except BaseException:
             self._pool._core.abandon(self)
             raise
