@@ -5,7 +5,9 @@ Functions stay in the process that opened the pool, as host functions do: `Dista
 
 from __future__ import annotations
 
+import itertools
 import re
+import secrets
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Any
@@ -31,7 +33,10 @@ __all__ = ["Calls", "DistantCalls", "Raised", "answer_worker", "calls_for", "for
 _KEY = "trealla-calls"
 """Where, in ``guest.local``, the calls are that are answered for a worker, and for which handle."""
 _REQUEST, _CLOSE_ALL = "call", "close"
+_NO_CALLS: tuple[Any, Any] = (None, None)
 _NEXT, _CLOSE = ord("4"), ord("5")
+_exceptions = itertools.count(secrets.randbits(48))
+"""Numbers for exceptions: what a program has kept of an earlier one mustn't be taken for another, in whatever process."""
 _FAILS = object()
 # An exception's number in what was thrown, and whether it's the exception itself: error(python_error(_, _), '$python'(N)).
 _NUMBER = re.compile(rb'\[5,1,"\$python"\],(\d+)')
@@ -98,9 +103,18 @@ class Calls:
         return None
 
     def _throw(self, error: Exception) -> bytes:
-        self._numbers += 1
-        self._raised[self._numbers] = error
-        return encode_exception(error, self._numbers)
+        if isinstance(error, (StopIteration, StopAsyncIteration)):
+            # As in generators: it would be taken for the end of the answers.
+            wrapped = RuntimeError(f"a predicate raised {type(error).__name__}")
+            wrapped.__cause__ = error
+            error = wrapped
+        number = next(_exceptions)
+        self._raised[number] = error
+        return encode_exception(error, number)
+
+    def forget_raised(self) -> None:
+        """Forget the exceptions: the goal that they're of has ended."""
+        self._raised.clear()
 
     def trace(self, data: bytes) -> bytes:
         """Give a message that holds what a goal threw, with the exception that it comes from, if any."""
@@ -186,9 +200,10 @@ def forget_calls(guest: Guest) -> None:
 
 
 def trace_last(guest: Guest, messages: list[Message]) -> None:
-    """Do `Calls.trace` with the last of some messages from a worker."""
-    if messages and messages[-1][0][1:2] == b"2":
-        handle, calls = guest.local.get(_KEY, (None, None))
-        if handle is not None and handle.is_alive:
+    """Do `Calls.trace` with the last of the messages that a worker gives for a goal, and forget what the goal has raised."""
+    handle, calls = guest.local.get(_KEY, _NO_CALLS)
+    if calls is not None:
+        if handle.is_alive and messages and messages[-1][0][1:2] == b"2":
             data, out, err = messages[-1]
             messages[-1] = (calls.trace(data), out, err)
+        calls.forget_raised()

@@ -82,6 +82,8 @@ is_fine(Text) :-
 is_addable(Term) :- var(Term), !, fail.
 is_addable((:- _)) :- !.
 is_addable((_ --> _)) :- !.
+is_addable(_ : Clause) :- !, is_addable(Clause).
+is_addable((Module : Head :- Body)) :- atom(Module), !, is_addable((Head :- Body)).
 is_addable(Clause) :-
     ( Clause = (Head :- Body) -> callable(Head), is_body(Body) ; callable(Clause) ),
     assertz('$faulty':Clause, Reference),

@@ -6,6 +6,7 @@ import inspect
 import os
 import re
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 import attrs
@@ -241,7 +242,7 @@ class Interpreter:
             )
             raise PrologSyntaxError(message, line=line)
         if fault is not None:
-            raise _consult_error(fault[1], name, lambda said: self._faulty_line(text, said))
+            raise _consult_error(fault[1], name, partial(self._faulty_line, text))
         if ball == _UNFINISHED:
             raise ConsultError(
                 f"the interpreter stopped reading {name} before its end, without saying why; is there an ':- if' without "
@@ -250,14 +251,14 @@ class Interpreter:
         if ball is not None:
             raise _consult_error_from(ball, name)
 
-    def _faulty_line(self, text: str, said: str) -> int | None:
-        """Give the line of what can't be loaded, None if it isn't found.
+    def _faulty_line(self, text: str, said: str, line: int | None) -> int | None:
+        """Give the line of what can't be loaded, None if it isn't found, or is as right as `line`, which the interpreter gives.
 
         The interpreter is asked about clause after clause, which changes nothing, and in the clause it's the token, or the
         bracket without a partner, that explains what was `said`, if one does.
         """
         clauses = clause_starts(text[: end_of_file(text)])
-        if len(text) > _LARGEST_SEARCHED:
+        if len(clauses) > _MOST_SEARCHED or len(text) > _LARGEST_SEARCHED or not _miscounts(text, line):
             return None
         texts = [Atom(f"{clause}\n.") for _, clause in clauses]
         try:
@@ -271,7 +272,9 @@ class Interpreter:
         culprit = unpartnered(clause)
         near = _NEAR.search(said)
         within = line_of(clause, culprit) if culprit is not None else line_of_token(clause, near[1]) if near else None
-        return line_of(text, start) + (within or 1) - 1
+        found = line_of(text, start) + (within or 1) - 1
+        # It never counts too few: what is found after that is about another state of the operators.
+        return found if line is None or found <= line else None
 
     def _read_back(self, written: str) -> Term | None:
         """Make a term of text that the interpreter wrote."""
@@ -323,8 +326,8 @@ _SPURIOUS = re.compile(r"^Warning: unknown directive: .*\n?", re.MULTILINE)
 _UNFINISHED = Atom("unfinished")
 _HINT = "; run goals with ':- initialization(Goal).'"
 _NEAR = re.compile("near '([^']+)'")
-_LARGEST_SEARCHED = 1 << 20
-"""In characters: what is longer isn't searched for the clause with a fault."""
+_MOST_SEARCHED, _LARGEST_SEARCHED = 2000, 1 << 17
+"""In clauses and characters: what is longer isn't searched for the clause with a fault."""
 _PLACE = re.compile(r",? (?:near )?\S+:(\d+)$")
 
 
@@ -353,10 +356,19 @@ def _placed(said: str, name: str) -> str:
     return f"{name}:{line}: {message}" if line else f"{name}: {message}"
 
 
-def _consult_error(said: str, name: str, find_line: Callable[[str], int | None]) -> ConsultError:
+def _miscounts(text: str, line: int | None) -> bool:
+    """Tell whether the interpreter may have counted lines twice, up to this one: at comments, and inside clauses."""
+    if line is None:
+        return True
+    before = "\n".join(text.split("\n")[:line])
+    ends = "\n".join(each.rstrip() for each in before.split("\n")[:-1])
+    return "%" in before or "/*" in before or not all(not each or each.endswith(".") for each in ends.split("\n"))
+
+
+def _consult_error(said: str, name: str, find_line: Callable[[str, int | None], int | None]) -> ConsultError:
     message, line = _place(re.sub(r"^(?:Error|Warning): ", "", said))
     if said.startswith("Error: "):
-        line = find_line(message) or line
+        line = find_line(message, line) or line
     where = f"{name}:{line}" if line else name
     if message.startswith("syntax error"):
         reason = message.removeprefix("syntax error, ")

@@ -53,6 +53,8 @@ class _Current(threading.local):
 
     @taker.setter
     def taker(self, taker: Taker | None) -> None:
+        if taker is self._taker:
+            return
         while self.unfinished:
             output, rest = self.unfinished.popitem()
             output.line(rest)
@@ -101,6 +103,9 @@ class Output:
 
     def tell(self, text: str) -> None:
         """Give the sink a line."""
+        if isinstance(self.sink, _SinkElsewhere):
+            self.sink(text)  # what it raises ends the guest's call, and is no error of the sink's
+            return
         try:
             if isinstance(self.sink, logging.Logger):
                 self.sink.log(logging.WARNING if self.error else logging.INFO, "%s", text)

@@ -261,7 +261,11 @@ def encode_ball(ball: Term) -> bytes:
 
 def encode_exception(error: Exception, number: int) -> bytes:
     """Write an exception as a term to be thrown, which knows its number."""
-    kind = Compound("python_error", (Atom(type(error).__name__), str(error).replace("\0", "?")))
+    try:
+        text = str(error).replace("\0", "?").encode("utf-8", "replace").decode()
+    except Exception:
+        text = "its text can't be had"
+    kind = Compound("python_error", (Atom(type(error).__name__), text))
     return encode_ball(Compound("error", (kind, Compound("$python", (number,)))))
 
 

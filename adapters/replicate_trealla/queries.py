@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import attrs
 
-from replicate.errors import ConcurrentUseError
+from replicate.errors import ConcurrentUseError, NestedTransactionError
 from replicate_trealla.answers import Answer, decode_answer, is_answer, raise_ball
 from replicate_trealla.calling import trace_last
 from replicate_trealla.errors import InterpreterError, MutationError
@@ -217,7 +217,10 @@ class TransactionSteps:
         if not ended and self._guest.is_alive:
             # What cleans up after the query may change something.
             self._guest.discard()
-            self._guest.run(StopStream(number))
+            try:
+                self._guest.run(StopStream(number))
+            except NestedTransactionError:
+                self.left.append(number)  # a predicate closes it: it's stopped when the goal has ended
 
 
 class Stream(Query):

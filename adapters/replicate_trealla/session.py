@@ -278,7 +278,12 @@ class Session:
         return message
 
     def stop_stream(self, number: int, *, ended: bool = False) -> None:
-        """Stop a stream and free what it holds; `ended` if it has come to its end, and serves again."""
+        """Stop a stream and free what it holds; `ended` if it has come to its end, and serves again.
+
+        Raises `NestedTransactionError` while a goal runs: it may be the stream's own.
+        """
+        if self.inside:
+            raise NestedTransactionError("a stream can't be stopped by a function that its interpreter is calling")
         server, spare = self._streams.pop(number, (0, True))
         self._first.pop(number, None)
         try:

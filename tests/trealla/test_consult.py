@@ -49,6 +49,9 @@ PLACES = {
     "a built-in's clause": ("% a\na(1).\natom_length(x, y).\n", 3),
     "a number for a body": ("% a\na(1).\na :-\n  b,\n  ( c ; 3 ).\n", 3),
     "a number for a head": ("% a\n3 :- a.\n", 2),
+    "after a clause for another module": ("m:foo(x).\n% a\nm:foo(x) :- true.\na(.\n", 4),
+    "with operators of a module": (":- module(m, []).\n:- op(700, xfx, =>>).\na =>> b.\n\n\na(a b).\n", 6),
+    "with an operator that's gone": (":- op(700, xfx, :::).\na ::: b.\n:- op(0, xfx, :::).\n\n\na(.\n", 6),
     "in a grammar": ("a --> b.\n% a\na --> [1.\n", 3),
 }
 OTHERWISE = {

@@ -506,3 +506,75 @@ def test_a_cancelled_task_closes_the_generator(wasm: Path) -> None:
             assert await pool.query_once("upto(1, X)") == {"X": 0}
 
     asyncio.run(main())
+
+
+def test_one_that_closes_the_stream_that_calls_it_spoils_nothing(open_pool: Open, kind: Any) -> None:
+    act: list[Any] = [lambda: True]
+    pool = open_pool(replicas=2, predicates={"do/0": lambda: act[0]()}, program=":- dynamic(f/1).")
+    with pool.writing() as prolog:
+        stream = prolog.query("member(X, [1, 2, 3]), do", stream=True)
+        assert next(stream) == {"X": 1}
+        act[0] = stream.close
+        if kind is PrologPool:
+            next(stream)  # it's closed when the goal has ended
+        else:
+            with pytest.raises(NestedTransactionError):
+                next(stream)
+        assert list(stream) == []
+        act[0] = lambda: True
+        assert prolog.query_once("X = foo") == {"X": Atom("foo")}
+    assert pool.query_once("X = foo") == {"X": Atom("foo")}
+    assert pool.execute("assertz(f(1))") == {}
+    assert pool.query_all("f(X)") == [{"X": 1}]
+
+
+@pytest.mark.parametrize("kind_of_end", [StopIteration, StopAsyncIteration])
+def test_the_end_of_something_else_is_not_the_end_of_the_answers(open_pool: Open, kind_of_end: Any) -> None:
+    def end(x: object) -> None:
+        raise kind_of_end
+
+    pool = open_pool(predicates={"end/1": end})
+    goal = "member(X, [1, 2, 3]), (X =:= 2 -> end(a) ; true)"
+    asks: list[Callable[[], object]] = [
+        lambda: pool.query_all(goal),
+        lambda: pool.execute("end(a)"),
+        lambda: list(pool.query(goal, stream=True)),
+    ]
+    for ask in asks:
+        with pytest.raises(RuntimeError, match=kind_of_end.__name__) as caught:
+            ask()
+        assert isinstance(caught.value.__cause__, kind_of_end)
+
+
+def test_an_exception_that_a_program_has_kept_is_not_taken_for_another(open_pool: Open) -> None:
+    def boom(text: str) -> None:
+        raise ValueError(text)
+
+    pool = open_pool(predicates={"boom/1": boom}, program=":- dynamic(saved/1).")
+    pool.execute("catch(boom(first), E, assertz(saved(E)))")
+    with pytest.raises(PrologError, match="first"):
+        pool.query_once("catch(boom(second), _, true), saved(E), throw(E)")
+
+
+class UnspeakableError(Exception):
+    def __str__(self) -> str:
+        raise LookupError
+
+
+@pytest.mark.parametrize("error", [ValueError("\ud800 a\0b"), UnspeakableError()])
+def test_an_exception_whose_text_cannot_be_written_is_thrown_too(open_pool: Open, error: Exception) -> None:
+    def boom() -> None:
+        raise error
+
+    pool = open_pool(predicates={"boom/0": boom})
+    assert pool.query_once("catch(boom, error(python_error(Kind, _), _), true)") == {"Kind": Atom(type(error).__name__)}
+    with pytest.raises(type(error)) as caught:
+        pool.query_once("boom")
+    assert caught.value is error
+
+
+def test_a_call_in_the_middle_of_a_line_of_output_does_not_end_it(open_pool: Open) -> None:
+    lines: list[str] = []
+    pool = open_pool(stdout=lines.append, predicates={"double/2": lambda x, y: 2 * x})
+    pool.query_once("write(hello), flush_output, double(2, _), write(world), nl")
+    assert lines == ["helloworld"]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import sys
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -234,3 +236,33 @@ def test_a_function_for_output_that_raises_ends_no_goal(open_pool: Open, caplog:
     pool = open_pool(stdout=refuse)
     assert pool.query_once("write(a), nl, X = 1") == {"X": 1}
     assert [record.exc_info[0] for record in caplog.records if record.exc_info] == [WrongError]
+
+
+class Interrupted(BaseException):
+    """Be no error."""
+
+
+def test_what_a_function_for_output_raises_that_is_no_error_ends_the_goal(open_pool: Open) -> None:
+    def refuse(line: str) -> None:
+        raise Interrupted
+
+    pool = open_pool(stdout=refuse)
+    with pytest.raises(Interrupted):
+        pool.query_once("write(a), nl")
+    assert pool.query_once("X = 1") == {"X": 1}
+
+
+def test_exceptions_that_goals_have_caught_are_forgotten(open_pool: Open) -> None:
+    known: list[weakref.ref[Exception]] = []
+
+    def boom() -> None:
+        error = WrongError()
+        known.append(weakref.ref(error))
+        raise error
+
+    pool = open_pool(predicates={"boom/0": boom})
+    with pool.writing() as prolog:
+        for _ in range(3):
+            assert prolog.query_once("catch(boom, _, true)") == {}
+        gc.collect()
+        assert [reference() for reference in known] == [None] * 3
