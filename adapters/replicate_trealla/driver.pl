@@ -26,7 +26,7 @@
 % list to unify with all arguments; g and a goal to call; e and a ball to throw; n and the number of an iterator.
 
 :- module('$replicate', []).
-:- dynamic(loaded/1).
+:- dynamic([loaded/1, hosted/2]).
 
 % A goal that runs out of memory can fail all the way up to here, past every catch/3: tell the host. (A loop over repeat/0
 % would run it again and again.)
@@ -92,6 +92,16 @@ is_addable(Clause) :-
 is_body(Body) :- var(Body), !.
 is_body(Body) :- ( Body = (A, B) ; Body = (A ; B) ; Body = (A -> B) ), !, is_body(A), is_body(B).
 is_body(Body) :- callable(Body).
+
+% Whether a clause is for a predicate that is a function of the host's: added to one, it would never be reached.
+is_hosted(Text, Name, Arity) :-
+    atom_chars(Text, Chars),
+    catch(user:read_term_from_chars(Chars, Term, []), _, fail),
+    nonvar(Term),
+    ( Term = (Head :- _) -> true ; Head = Term ),
+    callable(Head),
+    functor(Head, Name, Arity),
+    hosted(Name, Arity).
 
 % Change the program by each of some clauses, on its own: a variable that stands in two of them is two variables.
 change(_, [], Count, Count).

@@ -201,6 +201,8 @@ class Interpreter:
         data, out, err = self._run(Load(program.encode(_LAST), program.module.encode()))
         said, warned = out.decode("utf-8", "replace"), err.decode("utf-8", "replace")
         self._check_load(text, name, said + warned, ball_of(data) if data[1:2] == b"2" else None)
+        if program.module == "user":
+            self._check_hosted(text, name)
         self._run(_SETTLE)
         warnings = (_placed(line[9:], name) for line in warned.splitlines() if line.startswith("Warning: "))
         return Consulted(_SPURIOUS.sub("", said), tuple(warnings))
@@ -250,6 +252,22 @@ class Interpreter:
             )
         if ball is not None:
             raise _consult_error_from(ball, name)
+
+    def _check_hosted(self, text: str, name: str) -> None:
+        """Raise `ConsultError` if a program has clauses for a predicate that is a Python function; they'd never be reached."""
+        hosted = {str(answer["Name"]) for answer in self.query_all("'$replicate':hosted(Name, _)")}
+        if not any(each in text for each in hosted):
+            return
+        for start, clause in clause_starts(text[: end_of_file(text)]):
+            if any(each in clause for each in hosted):
+                asked: Bindings = {"Text": Atom(f"{clause}\n.")}
+                found = self.query_once("'$replicate':is_hosted(Text, Name, Arity)", bindings=asked)
+                if found is not None:
+                    line = line_of(text, start)
+                    raise ConsultError(
+                        f"{name}:{line}: {found['Name']}/{found['Arity']} is a Python function: it can't have clauses, too",
+                        line=line,
+                    )
 
     def _faulty_line(self, text: str, said: str, line: int | None) -> int | None:
         """Give the line of what can't be loaded, None if it isn't found, or is as right as `line`, which the interpreter gives.
@@ -305,6 +323,7 @@ def register_held(interpreter: Interpreter, held: Held) -> None:
     interpreter.consult_text(
         f"{to_prolog(head)} :- '$replicate':host({held.number}, {to_prolog(head)}).", name=f"the clause for {name}"
     )
+    interpreter.query_once("assertz('$replicate':hosted(Name, Arity))", bindings={"Name": name, "Arity": arity})
 
 
 # -- what the interpreter says when it loads -------------------------------------------------------------------------

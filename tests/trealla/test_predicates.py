@@ -23,6 +23,7 @@ from replicate_trealla import (
     AsyncPrologPool,
     Atom,
     Compound,
+    ConsultError,
     Goal,
     MutationError,
     Prolog,
@@ -578,3 +579,18 @@ def test_a_call_in_the_middle_of_a_line_of_output_does_not_end_it(open_pool: Ope
     pool = open_pool(stdout=lines.append, predicates={"double/2": lambda x, y: 2 * x})
     pool.query_once("write(hello), flush_output, double(2, _), write(world), nl")
     assert lines == ["helloworld"]
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [("a(1).\ndouble(1, 100).", 2), ("% double/2\n\ndouble(X, Y) :- Y is 3 * X.\n", 3), ("double(_, _).", 1)],
+)
+def test_a_program_with_clauses_for_one_is_refused(open_pool: Open, text: str, line: int) -> None:
+    double = {"double/2": lambda x, y: 2 * x}
+    pool = open_pool(replicas=1, predicates=double)
+    with pytest.raises(ConsultError, match=f"^user:{line}: double/2 is a Python function"):
+        pool.consult_text(text)
+    with pytest.raises(ConsultError, match="double/2 is a Python function"):
+        open_pool(replicas=1, predicates=double, program=text)
+    pool.consult_text("double(1). doubled(X) :- double(X, _). other(double(1, 2)).")
+    assert pool.query_once("double(4, X), double(1)") == {"X": 8}
