@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias, TypedDict
 
 from replicate.adapter import Adapter, ResetRule
-from replicate.errors import AdapterError, ArgumentRangeError
+from replicate.errors import AdapterError, ArgumentRangeError, ArgumentTypeError
 from replicate.imports import ImportValue
 from replicate.wasi import Clock, Preopen, SystemClock, Wasi
 from replicate.wasi.config import preopens_of
@@ -110,6 +110,8 @@ class TreallaAdapter(Adapter):
         self._programs = given + read_programs(as_paths(consult))
         self._seed = checked_seed(seed)
         self._files = GivenFiles(files or {})
+        if not isinstance(predicates, (Mapping, type(None))):
+            raise ArgumentTypeError(f"predicates is {predicates!r:.80}; give a dict, as {{'double/2': double}}")
         self.held = [make_predicate(indicator, function) for indicator, function in (predicates or {}).items()]
         """The predicates, to be held as long as there are instances."""
         folders = [*preopens_of(preopens), *self._files.preopens]

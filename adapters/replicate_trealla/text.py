@@ -46,12 +46,16 @@ def _items(text: str) -> Iterator[re.Match[str]]:
 def check_goal(goal: str) -> None:
     """Raise `PrologSyntaxError` if text follows the goal's end, which the interpreter would ignore without a word.
 
-    And for a zero byte, and a comment that doesn't end.
+    And for a zero byte, a comment that doesn't end, no text at all, and what a toplevel shows before a goal.
     """
     if "\0" in goal:
         raise PrologSyntaxError(
             "the text contains a zero byte, where the interpreter would stop reading: write it as \\0\\"
         )
+    if not goal.strip():
+        raise PrologSyntaxError("the goal is empty; give Prolog text, as in 'member(X, [1, 2])'")
+    if goal.lstrip().startswith("?-"):
+        raise PrologSyntaxError(f"a goal is given without ?-: {goal:.200}")
     if "/*" in goal:
         _check_comments(goal)
     if _MAY_END.search(goal) is None:

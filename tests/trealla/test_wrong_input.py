@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from replicate.errors import Trap
+from replicate.errors import ArgumentTypeError, Trap
 from replicate_trealla import (
     ConsultError,
     InterpreterError,
@@ -19,6 +19,7 @@ from replicate_trealla import (
     PrologResourceError,
     PrologSyntaxError,
     StackOverflowError,
+    TreallaAdapter,
 )
 from replicate_trealla.refusals import find_errno
 
@@ -45,6 +46,20 @@ def test_a_goal_s_syntax_error_has_a_place(shared: Prolog, goal: str, line: int 
         shared.query_once(goal)
 
     assert (caught.value.line, caught.value.column) == (line, column)
+
+
+@pytest.mark.parametrize(
+    ("goal", "what"), [("", "empty"), (" \n", "empty"), ("?- true.", "without"), (" ?-true", "without")]
+)
+def test_what_is_no_goal_is_refused_with_what_to_give(shared: Prolog, goal: str, what: str) -> None:
+    with pytest.raises(PrologSyntaxError, match=what):
+        shared.query_once(goal)
+
+
+@pytest.mark.parametrize("predicates", [[len], len, "double/2"])
+def test_predicates_are_given_by_name(wasm: Path, predicates: Any) -> None:
+    with pytest.raises(ArgumentTypeError, match=r"predicates is .*'double/2': double"):
+        TreallaAdapter(wasm=wasm, predicates=predicates)
 
 
 @pytest.mark.parametrize(
