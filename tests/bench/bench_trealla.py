@@ -1,4 +1,4 @@
-"""What Prolog costs, alone and by a hundred threads: ``python tests/bench/bench_trealla.py [--wasm MODULE]``.
+"""What Prolog costs, alone and by a hundred threads: ``python tests/bench/bench_trealla.py [--wasm MODULE] [--by-length]``.
 
 The module is npm's unless another is given. The baseline asks as Trealla's own hosts do, one ``pl_query`` for each query and
 the answer out of the captured output or pushed, through wasmtime-py's public calls.
@@ -281,11 +281,45 @@ def figures(given: Path | None = None, rounds: int = 60) -> list[Figure]:
     return found
 
 
+def by_length(wasm: Path, rounds: int) -> None:
+    """Print what the two rules cost queries of several lengths, and what a pool of as many replicas as cores gives a crowd."""
+    single = Prolog(wasm=wasm, program=PROGRAM)
+    loose = PrologPool(wasm=wasm, program=PROGRAM, replicas=usable_cores())
+    strict = PrologPool(wasm=wasm, program=PROGRAM, replicas=usable_cores(), reset="each_read")
+    lock = threading.Lock()
+
+    def locked(goal: str) -> object:
+        with lock:
+            return single.query_once(goal)
+
+    with Crowd(THREADS) as crowd:
+        for times in (1, 3, 10, 30, 100):
+            goal = f"(between(1, {times}, _), nrev30(_), fail ; X = 1)"
+            asks: list[Callable[[], object]] = [
+                lambda goal=goal: locked(goal),  # type: ignore[misc]
+                lambda goal=goal: loose.query_once(goal),  # type: ignore[misc]
+                lambda goal=goal: strict.query_once(goal),  # type: ignore[misc]
+            ]
+            alone = best_of(asks[1:], calls=1, rounds=20)
+            together = from_threads(crowd, asks, max(rounds // 15, 2), 1 + 5 // times)
+            print(
+                f"a query of {alone[0] * 1e3:6.2f} ms: each_read takes {alone[1] / alone[0] - 1:6.1%} longer; {THREADS} threads on "
+                f"{loose.replicas} replicas against one locked: {together[0] / together[1]:.2f} x, each_read "
+                f"{together[0] / together[2]:.2f} x"
+            )
+    for pool in (loose, strict):
+        pool.close()
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--wasm", type=Path)
     parser.add_argument("--rounds", type=int, default=60)
+    parser.add_argument("--by-length", action="store_true", help="only compare the two rules by the queries' length")
     options = parser.parse_args()
+    if options.by_length:
+        by_length(module_path(options.wasm), options.rounds)
+        return 0
     return show(figures(options.wasm, options.rounds))
 
 
