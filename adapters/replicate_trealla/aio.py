@@ -33,7 +33,7 @@ from replicate_trealla.predicates import Python, make_predicate, registering
 from replicate_trealla.programs import program_of, read_programs
 from replicate_trealla.queries import first, note_change
 from replicate_trealla.requests import Bindings, checked_limit, request_for
-from replicate_trealla.session import Message
+from replicate_trealla.session import Message, end_calls
 from replicate_trealla.steps import Collect
 from replicate_trealla.watch import CHANGED_FACTS
 
@@ -222,7 +222,10 @@ class AsyncPrologPool:
     async def reading(self, *, timeout: float | None = None) -> AsyncIterator[AsyncInterpreter]:
         """Open a read for several queries on one version."""
         async with self.pool.reading(timeout=timeout) as guest:
-            yield AsyncInterpreter(guest, refuses=self._refuses)
+            try:
+                yield AsyncInterpreter(guest, refuses=self._refuses)
+            finally:
+                end_calls(guest)
 
     # -- writes --------------------------------------------------------------------------------------------------------
 
@@ -291,7 +294,10 @@ class AsyncPrologPool:
     async def writing(self, *, timeout: float | None = None) -> AsyncIterator[AsyncInterpreter]:
         """Open a write for several goals: commit on leaving, roll back on an exception or cancellation."""
         async with self.pool.writing(timeout=timeout) as guest:
-            yield AsyncInterpreter(guest)
+            try:
+                yield AsyncInterpreter(guest)
+            finally:
+                end_calls(guest)
 
     transaction = writing
     """`writing` by the name that `Prolog.transaction` has."""

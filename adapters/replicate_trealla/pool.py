@@ -23,7 +23,7 @@ from replicate_trealla.predicates import Python, make_predicate, registering
 from replicate_trealla.programs import program_of, read_programs
 from replicate_trealla.queries import PinnedSteps, Query, Stream, first
 from replicate_trealla.requests import Bindings, checked_limit, request_for
-from replicate_trealla.session import Message
+from replicate_trealla.session import Message, end_calls
 from replicate_trealla.steps import Collect
 
 if TYPE_CHECKING:
@@ -132,7 +132,10 @@ class PrologPool:
     def reading(self, *, timeout: float | None = None) -> Iterator[Interpreter]:
         """Open a read for several queries on one version."""
         with self.pool.reading(timeout=timeout) as guest:
-            yield Interpreter(guest, refuses=self._refuses, held=self._held)
+            try:
+                yield Interpreter(guest, refuses=self._refuses, held=self._held)
+            finally:
+                end_calls(guest)
 
     # -- writes --------------------------------------------------------------------------------------------------------
 
@@ -203,7 +206,10 @@ class PrologPool:
         Here a goal that fails rolls nothing back: raise something if it should.
         """
         with self.pool.writing(timeout=timeout) as guest:
-            yield Interpreter(guest, held=self._held)
+            try:
+                yield Interpreter(guest, held=self._held)
+            finally:
+                end_calls(guest)
 
     transaction = writing
     """`writing` by the name that `Prolog.transaction` has."""

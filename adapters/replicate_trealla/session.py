@@ -12,12 +12,12 @@ import enum
 import itertools
 import struct
 from contextlib import suppress
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from replicate.errors import AdapterError, NestedTransactionError, ReplicateError, Trap, TrapCode
 from replicate_trealla import output
 from replicate_trealla.answers import is_answer
-from replicate_trealla.calling import Calls, DistantCalls, calls_for
+from replicate_trealla.calling import Calls, DistantCalls, calls_for, forget_calls
 from replicate_trealla.errors import InterpreterError, OutOfMemoryError, PrologResourceError, StackOverflowError
 from replicate_trealla.mailbox import ENDED, KEY, MAILBOX, MASK
 from replicate_trealla.watch import CHANGED, REDO, REDO_CHANGED, REDO_REFUSED, REFUSED
@@ -31,6 +31,7 @@ __all__ = [
     "Pointers",
     "Session",
     "Status",
+    "end_calls",
     "forget_session",
     "session_of",
 ]
@@ -94,6 +95,17 @@ def session_of(guest: Guest) -> Session:
 def forget_session(guest: Guest) -> None:
     """Forget what is known of a guest handle whose guest was restored."""
     guest.local.pop(KEY, None)
+
+
+def end_calls(guest: Any) -> None:
+    """Close what predicates have left open in a transaction that is about to end: those of streams that nobody has closed."""
+    if not guest.is_alive:
+        return
+    forget_calls(guest)
+    session: Session | None = guest.local.get(KEY)
+    if session is not None:
+        with suppress(Exception):
+            session.abandon_calls()
 
 
 class Pointers(NamedTuple):

@@ -594,3 +594,22 @@ def test_a_program_with_clauses_for_one_is_refused(open_pool: Open, text: str, l
         open_pool(replicas=1, predicates=double, program=text)
     pool.consult_text("double(1). doubled(X) :- double(X, _). other(double(1, 2)).")
     assert pool.query_once("double(4, X), double(1)") == {"X": 8}
+
+
+def test_what_streams_have_left_open_is_closed_with_their_transaction(open_pool: Open) -> None:
+    closed: list[int] = []
+
+    def upto(n: int, x: object) -> Iterator[int]:
+        try:
+            yield from range(n)
+        finally:
+            closed.append(n)
+
+    pool = open_pool(replicas=1, predicates={"upto/2": upto})
+    for number, opened in ((3, pool.reading()), (4, pool.writing())):
+        with opened as prolog:
+            stream = prolog.query(f"upto({number}, X)", stream=True)
+            assert next(stream) == {"X": 0}
+            assert number not in closed
+        assert number in closed
+    assert pool.query_all("upto(2, X)") == [{"X": 0}, {"X": 1}]

@@ -266,3 +266,22 @@ def test_exceptions_that_goals_have_caught_are_forgotten(open_pool: Open) -> Non
             assert prolog.query_once("catch(boom, _, true)") == {}
         gc.collect()
         assert [reference() for reference in known] == [None] * 3
+
+
+def test_what_streams_have_left_open_is_closed_with_their_transaction(open_pool: Open) -> None:
+    closed: list[int] = []
+
+    def upto(n: int, x: object) -> Iterator[int]:
+        try:
+            yield from range(n)
+        finally:
+            closed.append(n)
+
+    pool = open_pool(replicas=1, predicates={"upto/2": upto})
+    for number, opened in ((3, pool.reading()), (4, pool.writing())):
+        with opened as prolog:
+            stream = prolog.query(f"upto({number}, X)", stream=True)
+            assert next(stream) == {"X": 0}
+            assert number not in closed
+        assert number in closed
+    assert pool.query_all("upto(2, X)") == [{"X": 0}, {"X": 1}]
