@@ -25,13 +25,12 @@ from replicate_trealla.async_queries import (
     AsyncTransactionSteps,
     run_or_discard_async,
 )
-from replicate_trealla.calling import trace_last
 from replicate_trealla.changes import Kind, change
 from replicate_trealla.interpreter import Consulted
 from replicate_trealla.jobs import Ask, Failed, Programs, Register, Succeed
 from replicate_trealla.predicates import Python, make_predicate, registering
 from replicate_trealla.programs import program_of, read_programs
-from replicate_trealla.queries import first, note_change
+from replicate_trealla.queries import first, note_change, settled
 from replicate_trealla.requests import Bindings, checked_limit, request_for
 from replicate_trealla.session import Message, end_calls
 from replicate_trealla.steps import Collect
@@ -55,12 +54,8 @@ class AsyncInterpreter:
         self._refuses = refuses
 
     async def _collect(self, request: bytes, limit: int | None, goal: str) -> list[Message]:
-        messages: list[Message]
-        messages, changed = await run_or_discard_async(self._guest, Collect(request, limit))
-        trace_last(self._guest, messages)  # type: ignore[arg-type]
-        if changed:
-            note_change(self._guest, changed, goal, refuses=self._refuses)
-        return messages
+        told = await run_or_discard_async(self._guest, Collect(request, limit))
+        return settled(self._guest, told, goal, refuses=self._refuses)
 
     def query(
         self, goal: str, *, bindings: Bindings | None = None, limit: int | None = None, stream: bool = False

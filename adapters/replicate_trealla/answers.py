@@ -11,7 +11,7 @@ from typing import Any, NoReturn, TypeVar
 from replicate_trealla.errors import InterpreterError, PrologError, PrologResourceError, PrologSyntaxError
 from replicate_trealla.from_terms import convert_fields
 from replicate_trealla.terms import Atom, Compound, Opaque, Term, Variable
-from replicate_trealla.text import line_of, unpartnered
+from replicate_trealla.text import place_of, unpartnered
 from replicate_trealla.writing import write
 
 __all__ = ["Answer", "ball_of", "decode_answer", "decode_terms", "is_answer", "raise_ball", "shown"]
@@ -233,7 +233,7 @@ def syntax_error(reason: str, goal: str, ball: Term) -> PrologSyntaxError:
     at = unpartnered(goal)
     if at is None:
         return PrologSyntaxError(f"{reason}: {goal:.200}", ball=ball)
-    line, column = line_of(goal, at), at - goal.rfind("\n", 0, at)
+    line, column = place_of(goal, at)
     where = f"line {line}, column {column}"
     return PrologSyntaxError(
         f"{reason}: {goal[at : at + 1]!r} at {where} has no partner: {goal:.200}", ball=ball, line=line, column=column

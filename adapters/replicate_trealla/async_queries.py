@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from replicate.errors import ConcurrentUseError
 from replicate_trealla.answers import Answer, is_answer
 from replicate_trealla.errors import InterpreterError
-from replicate_trealla.queries import Following, Step, Taking, note_change, traced
+from replicate_trealla.queries import Following, Step, Taking, followed
 from replicate_trealla.steps import AbandonCalls, NextMessage, StartStream, StopStream
 
 if TYPE_CHECKING:
@@ -132,10 +132,8 @@ class AsyncTransactionSteps:
         return await run_or_discard_async(self._guest, step)
 
     async def following(self, number: int, goal: str) -> Message | None:
-        message, changed = await run_or_discard_async(self._guest, NextMessage(number))
-        if changed:
-            note_change(self._guest, changed, goal, refuses=self._refuses)
-        return traced(self._guest, message)
+        told = await run_or_discard_async(self._guest, NextMessage(number))
+        return followed(self._guest, told, goal, refuses=self._refuses)
 
     async def close(self, number: int, *, ended: bool) -> None:
         if not ended and self._guest.is_alive:

@@ -75,9 +75,9 @@ known_directive(Name) :- memberchk(Name, [
 faulty([Text|Texts], At, Found) :-
     (   is_fine(Text) -> Next is At + 1, faulty(Texts, Next, Found) ; Found = At ).
 
-is_fine(Text) :-
-    atom_chars(Text, Chars),
-    catch(\+ \+ ( user:read_term_from_chars(Chars, Term, []), is_addable(Term) ), _, fail).
+is_fine(Text) :- catch(\+ \+ ( read_clause(Text, Term), is_addable(Term) ), _, fail).
+
+read_clause(Text, Term) :- atom_chars(Text, Chars), user:read_term_from_chars(Chars, Term, []).
 
 is_addable(Term) :- var(Term), !, fail.
 is_addable((:- _)) :- !.
@@ -95,8 +95,7 @@ is_body(Body) :- callable(Body).
 
 % Whether a clause is for a predicate that is a function of the host's: added to one, it would never be reached.
 is_hosted(Text, Name, Arity) :-
-    atom_chars(Text, Chars),
-    catch(user:read_term_from_chars(Chars, Term, []), _, fail),
+    catch(read_clause(Text, Term), _, fail),
     nonvar(Term),
     ( Term = (Head :- _) -> true ; Head = Term ),
     callable(Head),

@@ -14,12 +14,11 @@ import attrs
 from replicate.errors import ArgumentTypeError
 from replicate_trealla import iso
 from replicate_trealla.answers import Answer, ball_of, shown
-from replicate_trealla.calling import trace_last
 from replicate_trealla.changes import Kind, change
 from replicate_trealla.errors import ConsultError, PrologError, PrologSyntaxError
 from replicate_trealla.predicates import Held, Python, make_predicate, registering
 from replicate_trealla.programs import Program, program_of, read_programs
-from replicate_trealla.queries import Query, Stream, TransactionSteps, first, note_change, run_or_discard
+from replicate_trealla.queries import Query, Stream, TransactionSteps, first, note_change, run_or_discard, settled
 from replicate_trealla.requests import Bindings, checked_limit, request_for
 from replicate_trealla.steps import Collect, Load, StopStream
 from replicate_trealla.terms import Atom, Compound, Term, Variable, to_prolog
@@ -72,11 +71,7 @@ class Interpreter:
         return run_or_discard(self._guest, step)
 
     def _collect(self, request: bytes, limit: int | None, goal: str) -> list[Message]:
-        messages, changed = self._run(Collect(request, limit))
-        trace_last(self._guest, messages)
-        if changed:
-            note_change(self._guest, changed, goal, refuses=self._refuses)
-        return messages
+        return settled(self._guest, self._run(Collect(request, limit)), goal, refuses=self._refuses)
 
     # -- queries -------------------------------------------------------------------------------------------------------
 
@@ -275,8 +270,10 @@ class Interpreter:
         The interpreter is asked about clause after clause, which changes nothing, and in the clause it's the token, or the
         bracket without a partner, that explains what was `said`, if one does.
         """
+        if len(text) > _LARGEST_SEARCHED or not _miscounts(text, line):
+            return None
         clauses = clause_starts(text[: end_of_file(text)])
-        if len(clauses) > _MOST_SEARCHED or len(text) > _LARGEST_SEARCHED or not _miscounts(text, line):
+        if len(clauses) > _MOST_SEARCHED:
             return None
         texts = [Atom(f"{clause}\n.") for _, clause in clauses]
         try:
@@ -379,9 +376,8 @@ def _miscounts(text: str, line: int | None) -> bool:
     """Tell whether the interpreter may have counted lines twice, up to this one: at comments, and inside clauses."""
     if line is None:
         return True
-    before = "\n".join(text.split("\n")[:line])
-    ends = "\n".join(each.rstrip() for each in before.split("\n")[:-1])
-    return "%" in before or "/*" in before or not all(not each or each.endswith(".") for each in ends.split("\n"))
+    lines = [each.rstrip() for each in text.split("\n")[:line]]
+    return any("%" in each or "/*" in each for each in lines) or any(each and each[-1] != "." for each in lines[:-1])
 
 
 def _consult_error(said: str, name: str, find_line: Callable[[str, int | None], int | None]) -> ConsultError:

@@ -11,7 +11,7 @@ from replicate_trealla.calling import forget_calls, trace_last
 from replicate_trealla.interpreter import Consulted, Interpreter, register_held
 from replicate_trealla.predicates import Held
 from replicate_trealla.programs import Program
-from replicate_trealla.queries import first, note_change
+from replicate_trealla.queries import first, settled
 from replicate_trealla.steps import Collect
 
 if TYPE_CHECKING:
@@ -56,13 +56,9 @@ class Ask:
 
     def __call__(self, guest: Guest) -> list[Message]:
         try:
-            messages, changed = guest.run(self.collect)
-            trace_last(guest, messages)
+            return settled(guest, guest.run(self.collect), self.goal, refuses=self.refuses)
         finally:
             forget_calls(guest)
-        if changed:
-            note_change(guest, changed, self.goal, refuses=self.refuses)
-        return messages
 
 
 @attrs.frozen

@@ -32,9 +32,10 @@ __all__ = [
     "Taking",
     "TransactionSteps",
     "first",
+    "followed",
     "note_change",
     "run_or_discard",
-    "traced",
+    "settled",
 ]
 
 T = TypeVar("T")
@@ -128,6 +129,22 @@ def note_change(guest: Any, changed: int, goal: str, *, refuses: bool) -> None:
         )
 
 
+def settled(guest: Any, told: tuple[list[Message], int], goal: str, *, refuses: bool) -> list[Message]:
+    """Give a goal's messages of what `Collect` tells, having seen to exceptions of predicates and to what was changed."""
+    messages, changed = told
+    trace_last(guest, messages)
+    if changed:
+        note_change(guest, changed, goal, refuses=refuses)
+    return messages
+
+
+def followed(guest: Any, told: tuple[Message | None, int], goal: str, *, refuses: bool) -> Message | None:
+    """Give a stream's message of what `NextMessage` tells, as `settled` does."""
+    message, changed = told
+    messages = settled(guest, ([] if message is None else [message], changed), goal, refuses=refuses)
+    return messages[0] if messages else None
+
+
 def first(messages: list[Message], goal: str) -> Answer | None:
     """Give the first answer of collected messages, or None; raise what the goal threw."""
     for data, out, err in messages:
@@ -150,17 +167,7 @@ class Following:
     refuses: bool
 
     def __call__(self, guest: Guest) -> Message | None:
-        message, changed = run_or_discard(guest, NextMessage(self.number))
-        if changed:
-            note_change(guest, changed, self.goal, refuses=self.refuses)
-        return traced(guest, message)
-
-
-def traced(guest: Guest, message: Message | None) -> Message | None:
-    """Give a stream's message with the exception of a predicate's that it comes from, if any; see `trace_last`."""
-    messages = [] if message is None else [message]
-    trace_last(guest, messages)
-    return messages[0] if messages else None
+        return followed(guest, run_or_discard(guest, NextMessage(self.number)), self.goal, refuses=self.refuses)
 
 
 class Steps(Protocol):

@@ -15,6 +15,7 @@ __all__ = [
     "ends_open",
     "line_of",
     "line_of_token",
+    "place_of",
     "split_clauses",
     "unpartnered",
 ]
@@ -75,8 +76,7 @@ def _check_comments(goal: str) -> None:
     # A goal that is nothing but the beginning of one ends Trealla 0.23 by a trap.
     for item in _items(goal):
         if item.lastgroup == "open" and item[0].startswith("/*"):
-            at = item.start()
-            line, column = line_of(goal, at), at - goal.rfind("\n", 0, at)
+            line, column = place_of(goal, item.start())
             raise PrologSyntaxError(
                 f"the comment that begins at line {line}, column {column} doesn't end: {goal:.200}",
                 line=line,
@@ -99,28 +99,27 @@ def end_of_file(text: str) -> int:
     return len(text)
 
 
-def ends_open(text: str) -> int | None:
-    """Give where the last clause starts if nothing ends it: no period, or a quote or comment that stays open."""
+def _spans(text: str) -> Iterator[tuple[int, int | None]]:
+    """Give where each clause starts, and where its final period is: None for the last if nothing ends it."""
     start: int | None = None
     for item in _items(text):
-        if item.lastgroup == "end":
-            start = None
-        elif item.lastgroup != "layout" and start is None:
+        if start is None and item.lastgroup != "layout":
             start = item.start()
-    return start
+        if start is not None and item.lastgroup == "end":
+            yield start, item.start()
+            start = None
+    if start is not None:
+        yield start, None
+
+
+def ends_open(text: str) -> int | None:
+    """Give where the last clause starts if nothing ends it: no period, or a quote or comment that stays open."""
+    return next((start for start, end in _spans(text) if end is None), None)
 
 
 def clause_starts(text: str) -> list[tuple[int, str]]:
     """Give each clause of a program, without its final period, and where it starts; the last may be one that doesn't end."""
-    clauses: list[tuple[int, str]] = []
-    start: int | None = None
-    for item in _items(text):
-        if start is None and item.lastgroup not in ("layout", "end"):
-            start = item.start()
-        if item.lastgroup == "end":
-            clauses.append((item.start(), "") if start is None else (start, text[start : item.start()]))
-            start = None
-    return clauses if start is None else [*clauses, (start, text[start:])]
+    return [(start, text[start:end]) for start, end in _spans(text)]
 
 
 def line_of_token(text: str, token: str) -> int | None:
@@ -197,6 +196,11 @@ def split_clauses(text: str) -> tuple[list[str], str]:
     """Split a text into its clauses, without their final periods, and what follows the last: "" if that's only layout."""
     splitter = Clauses()
     return splitter.feed(text, last=True), splitter.begun
+
+
+def place_of(text: str, position: int) -> tuple[int, int]:
+    """Give the line and the column, both counted from 1, of a position."""
+    return line_of(text, position), position - text.rfind("\n", 0, position)
 
 
 def line_of(text: str, position: int) -> int:

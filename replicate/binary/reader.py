@@ -340,24 +340,19 @@ class _Reader:
                 and self._memories
                 and (after := short.end() + (length := wasm[short.end() - 1])) <= end
             ):
-                cursor.position = after
-                segment = alike.get((0, length))
-                if segment is None:
-                    segment = alike[0, length] = DataSegment("active", length)
-                found.append(segment)
-                continue
-            flags = cursor.u32()
-            mode = _DATA_MODES.get(flags)
-            if mode is None:
-                raise cursor.fail(f"a data segment with flags {flags:#x}", at=cursor.position - 1)
-            if mode == "active":
-                memory = cursor.u32() if flags == _DATA_NAMES_MEMORY else 0
-                if memory >= len(self._memories):
-                    raise cursor.fail(f"a data segment for memory {memory} of only {len(self._memories)}")
-                self._constant(cursor)
-            length = cursor.u32()
-            cursor.skip(length)
+                flags, cursor.position = 0, after
+            else:
+                flags = cursor.u32()
+                if flags not in _DATA_MODES:
+                    raise cursor.fail(f"a data segment with flags {flags:#x}", at=cursor.position - 1)
+                if _DATA_MODES[flags] == "active":
+                    memory = cursor.u32() if flags == _DATA_NAMES_MEMORY else 0
+                    if memory >= len(self._memories):
+                        raise cursor.fail(f"a data segment for memory {memory} of only {len(self._memories)}")
+                    self._constant(cursor)
+                length = cursor.u32()
+                cursor.skip(length)
             segment = alike.get((flags, length))
             if segment is None:
-                segment = alike[flags, length] = DataSegment(mode, length)
+                segment = alike[flags, length] = DataSegment(_DATA_MODES[flags], length)
             found.append(segment)
