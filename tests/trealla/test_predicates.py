@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from counted import Counted, check_that_streams_are_closed_with_their_transaction
 
 from replicate.errors import (
     ArgumentError,
@@ -136,22 +137,6 @@ def test_a_goal_is_called_in_the_predicate_s_stead(prolog: Prolog) -> None:
 
 
 # -- one choice point per element --------------------------------------------------------------------------------------
-
-
-class Counted:
-    """Count what a generator does."""
-
-    def __init__(self) -> None:
-        self.given: list[int] = []
-        self.closed = 0
-
-    def upto(self, count: Any, number: Any) -> Iterator[Any]:
-        try:
-            for each in range(count):
-                self.given.append(each)
-                yield each
-        finally:
-            self.closed += 1
 
 
 def test_each_element_is_a_solution_computed_when_it_is_asked_for(prolog: Prolog) -> None:
@@ -597,19 +582,4 @@ def test_a_program_with_clauses_for_one_is_refused(open_pool: Open, text: str, l
 
 
 def test_what_streams_have_left_open_is_closed_with_their_transaction(open_pool: Open) -> None:
-    closed: list[int] = []
-
-    def upto(n: int, x: object) -> Iterator[int]:
-        try:
-            yield from range(n)
-        finally:
-            closed.append(n)
-
-    pool = open_pool(replicas=1, predicates={"upto/2": upto})
-    for number, opened in ((3, pool.reading()), (4, pool.writing())):
-        with opened as prolog:
-            stream = prolog.query(f"upto({number}, X)", stream=True)
-            assert next(stream) == {"X": 0}
-            assert number not in closed
-        assert number in closed
-    assert pool.query_all("upto(2, X)") == [{"X": 0}, {"X": 1}]
+    check_that_streams_are_closed_with_their_transaction(open_pool)

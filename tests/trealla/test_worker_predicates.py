@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from counted import Counted, check_that_streams_are_closed_with_their_transaction
 
 from replicate.errors import (
     EngineUnavailableError,
@@ -126,47 +127,34 @@ def test_what_they_raise_comes_back_as_it_was(open_pool: Open) -> None:
 
 
 def test_generators_are_closed(open_pool: Open) -> None:
-    closed: list[int] = []
-
-    def upto(n: int, x: object) -> Iterator[int]:
-        try:
-            yield from range(n)
-        finally:
-            closed.append(n)
-
-    pool = open_pool(predicates={"upto/2": upto})
+    counted = Counted()
+    pool = open_pool(predicates={"upto/2": counted.upto})
     assert pool.query_once("upto(3, X)") == {"X": 0}
-    assert closed == [3]
+    assert counted.ended == [3]
     assert pool.query_all("upto(4, X), !") == [{"X": 0}]
-    assert closed == [3, 4]
+    assert counted.ended == [3, 4]
     stream = pool.query("upto(5, X)", stream=True)
     next(stream)
-    assert closed == [3, 4]
+    assert counted.ended == [3, 4]
     stream.close()
-    assert closed == [3, 4, 5]
+    assert counted.ended == [3, 4, 5]
     with pytest.raises(GuestTimeoutError):
         pool.query_once("upto(6, X), repeat, fail", timeout=0.3)
-    assert closed == [3, 4, 5, 6]
+    assert counted.ended == [3, 4, 5, 6]
 
 
 def test_one_whose_worker_is_killed_is_closed(open_pool: Open) -> None:
-    closed: list[int] = []
+    counted = Counted()
     instances: list[Any] = []
-
-    def upto(n: int, x: object) -> Iterator[int]:
-        try:
-            yield from range(n)
-        finally:
-            closed.append(n)
 
     def kill() -> None:
         instances[0].process.kill()
 
-    pool = open_pool(predicates={"upto/2": upto, "kill/0": kill})
+    pool = open_pool(predicates={"upto/2": counted.upto, "kill/0": kill})
     instances += pool.pool._core.instances.values()
     with pytest.raises(WorkerDiedError):
         pool.query_once("upto(2, X), kill")
-    assert closed == [2]
+    assert counted.ended == [2]
     assert pool.query_all("upto(2, X)") == [{"X": 0}, {"X": 1}]
 
 
@@ -269,19 +257,4 @@ def test_exceptions_that_goals_have_caught_are_forgotten(open_pool: Open) -> Non
 
 
 def test_what_streams_have_left_open_is_closed_with_their_transaction(open_pool: Open) -> None:
-    closed: list[int] = []
-
-    def upto(n: int, x: object) -> Iterator[int]:
-        try:
-            yield from range(n)
-        finally:
-            closed.append(n)
-
-    pool = open_pool(replicas=1, predicates={"upto/2": upto})
-    for number, opened in ((3, pool.reading()), (4, pool.writing())):
-        with opened as prolog:
-            stream = prolog.query(f"upto({number}, X)", stream=True)
-            assert next(stream) == {"X": 0}
-            assert number not in closed
-        assert number in closed
-    assert pool.query_all("upto(2, X)") == [{"X": 0}, {"X": 1}]
+    check_that_streams_are_closed_with_their_transaction(open_pool)
